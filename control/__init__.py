@@ -1,0 +1,1 @@
+"""Desired config, snapshots for every node, health, operator API and page."""

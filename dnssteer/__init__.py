@@ -1,0 +1,1 @@
+"""Authoritative DNS that maps a logical host and a viewer's network to edges."""

@@ -1,0 +1,1 @@
+"""Viewer-facing cache: a role of the caching proxy that verifies grants."""

@@ -1,0 +1,1 @@
+"""The one caching reverse proxy that edge and shield are roles of."""

@@ -1,0 +1,1 @@
+"""Process plumbing: a role's life, sockets, drain, snapshots, metrics, logs."""

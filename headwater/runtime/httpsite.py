@@ -1,0 +1,97 @@
+"""Listening for HTTP: a site that opens with a clear error when it cannot, and drains when it closes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from headwater.runtime.metrics import exposition
+from headwater.runtime.problems import Problem
+from headwater.settings.units import Address
+
+LISTEN_BACKLOG = 4096
+DRAIN_S = 10.0
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class CannotStart(Exception):
+    """The node cannot start; the message is one sentence that names the cure."""
+
+
+@asynccontextmanager
+async def serve_app(app: web.Application, address: Address, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
+    """Serves an application until the context ends; running requests then have `drain_s` seconds to finish."""
+    async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address):
+        yield
+
+
+@asynccontextmanager
+async def serve_handler(handler: Handler, address: Address, *, drain_s: float = DRAIN_S, **server: Any) -> AsyncIterator[None]:
+    """Serves one handler for every request, without routing. `server` are arguments of `aiohttp.web.Server`."""
+    runner = web.ServerRunner(web.Server(handler, access_log=None, **server), handle_signals=False, shutdown_timeout=drain_s)
+    async with _serving(runner, address):
+        yield
+
+
+@asynccontextmanager
+async def _serving(runner: web.BaseRunner, address: Address) -> AsyncIterator[None]:
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, address.host, address.port, backlog=LISTEN_BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise CannotStart(_why_not(error, address)) from error
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _why_not(error: OSError, address: Address) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{address} is in use: stop the program that listens there (`ss -ltnp`), or change the address in the config."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address.host} is no address of this machine: change the address in the config."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{address} may not be opened by this user: choose a port above 1023 or run with more rights."
+    return f"cannot listen on {address}: {error.strerror or error}."
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """Turns `Problem` and aiohttp's own HTTP errors into problem documents."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPNotFound:
+        detail = f"there is nothing at {request.path}"
+        return Problem(404, "not-found", "Not found", detail).response()
+    except web.HTTPMethodNotAllowed as error:
+        allow = ", ".join(sorted(error.allowed_methods))
+        detail = f"{request.method} is not possible here; allowed: {allow}"
+        return Problem(405, "method-not-allowed", "Method not allowed", detail, headers={"Allow": allow}).response()
+    except web.HTTPRequestEntityTooLarge as error:
+        return Problem(413, "body-too-large", "Body too large", error.text or "the body is too large").response()
+
+
+def admin_app(healthy: Callable[[], str | None] = lambda: None) -> web.Application:
+    """/healthz and /metrics. `healthy` returns why the node cannot serve, or None."""
+
+    async def healthz(request: web.Request) -> web.Response:
+        reason = healthy()
+        return web.json_response({"status": "down" if reason else "up", "reason": reason}, status=503 if reason else 200)
+
+    async def metrics(request: web.Request) -> web.Response:
+        body, content_type = exposition()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/metrics", metrics)
+    return app

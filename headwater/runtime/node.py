@@ -1,0 +1,81 @@
+"""One process is one node: it starts, serves until SIGTERM or SIGINT, drains, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from headwater.runtime.httpsite import CannotStart
+from headwater.runtime.logs import Log, configure_logs
+from headwater.runtime.nodetoken import read_token
+from headwater.runtime.snapshots import SnapshotFollower
+from headwater.runtime.tasks import Supervised
+from headwater.settings.deployment import Deployment
+
+EXIT_CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again without a change is of no use
+FIRST_SNAPSHOT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """What a node is given: who it is, its config as the file says it, its own folder, and its log."""
+
+    name: str
+    deployment: Deployment
+    log: Log
+
+    @property
+    def folder(self) -> Path:
+        """The node's own data."""
+        return self.deployment.data / "nodes" / self.name
+
+    @property
+    def token(self) -> str:
+        return read_token(self.deployment.data, self.name)
+
+
+NodeMain = Callable[[NodeContext], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def following_snapshots(context: NodeContext) -> AsyncIterator[SnapshotFollower]:
+    """The node's follower, started; it has asked control once, or waited for it long enough."""
+    follower = SnapshotFollower(context.deployment, context.name, context.token, context.folder, context.log)
+    async with Supervised(context.log) as tasks:
+        tasks.start("follow-snapshots", follower.follow)
+        await follower.first_answer(FIRST_SNAPSHOT_S)
+        yield follower
+
+
+def run_node(main: NodeMain, name: str, deployment: Deployment) -> int:
+    """Runs the node until it is told to stop. Returns the exit status."""
+    context = NodeContext(name, deployment, configure_logs(name))
+    try:
+        context.folder.mkdir(parents=True, exist_ok=True)
+        uvloop.run(_until_signal(main, context))
+    except CannotStart as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    except PermissionError as error:
+        print(f"{name}: {error.filename} cannot be written; change `data` in the config, or its owner.", file=sys.stderr)
+        return EXIT_CANNOT_START
+    return 0
+
+
+async def _until_signal(main: NodeMain, context: NodeContext) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with main(context):
+        context.log.info("serving")
+        await stop.wait()
+        context.log.info("draining")
+    context.log.info("stopped")

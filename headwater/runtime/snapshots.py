@@ -1,0 +1,108 @@
+"""Every node follows control's snapshots: last good one from disk at start, then a long poll; readers see one immutable view.
+
+Control away means: serve on with what is there. A snapshot older than the one held is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from pydantic import ValidationError
+
+from headwater.runtime.logs import Log
+from headwater.runtime.metrics import counter, gauge
+from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.settings.deployment import Deployment
+from headwater.settings.snapshot import Snapshot
+
+LONG_POLL_S = 25.0
+RETRY_S = 0.5
+
+SNAPSHOT_VERSION = gauge("headwater_snapshot_version", "Version of the snapshot that this node serves by.")
+SNAPSHOT_POLLS = counter("headwater_snapshot_polls_total", "Questions to control for a newer snapshot, by outcome.", ["outcome"])
+
+
+class SnapshotFollower:
+    """Holds the current snapshot in `current`, replaced in one assignment."""
+
+    def __init__(self, deployment: Deployment, node: str, token: str, folder: Path, log: Log) -> None:
+        self._url = f"{deployment.control.listen.url}/api/v1/snapshot"
+        self._node = node
+        self._token = token
+        self._file = folder / "snapshot.json"
+        self._log = log
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._answered = asyncio.Event()
+        self.current = self._last_good() or Snapshot(version=0, deployment=deployment)
+        SNAPSHOT_VERSION.set(self.current.version)
+
+    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
+        """`listener` is called with each new snapshot, after it became current."""
+        self._listeners.append(listener)
+
+    async def first_answer(self, timeout_s: float) -> None:
+        """Waits until control answered once, at most `timeout_s`: a fresh node has no keys before."""
+        try:
+            await asyncio.wait_for(self._answered.wait(), timeout_s)
+        except TimeoutError:
+            self._log.warning("control does not answer; serving by the last snapshot", version=self.current.version)
+
+    async def follow(self) -> None:
+        """Asks for newer snapshots for ever."""
+        timeout = httpx.Timeout(5.0, read=LONG_POLL_S + 5.0)
+        async with httpx.AsyncClient(timeout=timeout, headers={NODE_HEADER: self._token}, trust_env=False) as client:
+            while True:
+                if not await self._ask(client):
+                    await asyncio.sleep(RETRY_S)
+
+    async def _ask(self, client: httpx.AsyncClient) -> bool:
+        # `node` is for control's logs; the token decides. `wait` 0 at first: a node that starts wants to know at once.
+        wait_s = LONG_POLL_S if self._answered.is_set() else 0
+        query = {"after": str(self.current.version), "wait": str(wait_s), "node": self._node}
+        try:
+            answer = await client.get(self._url, params=query)
+            if answer.status_code == 204:
+                SNAPSHOT_POLLS.labels("unchanged").inc()
+                self._answered.set()
+                return True
+            answer.raise_for_status()
+            snapshot = Snapshot.model_validate_json(answer.content)
+        except (httpx.HTTPError, ValidationError) as error:
+            SNAPSHOT_POLLS.labels("failed").inc()
+            self._log.debug("no snapshot from control", error=repr(error))
+            return False
+        if snapshot.version <= self.current.version:
+            SNAPSHOT_POLLS.labels("refused_older").inc()
+            self._log.warning("control sent an older snapshot", version=snapshot.version, held=self.current.version)
+            return False
+        SNAPSHOT_POLLS.labels("newer").inc()
+        await asyncio.to_thread(self._keep, snapshot)
+        self.current = snapshot
+        SNAPSHOT_VERSION.set(snapshot.version)
+        self._answered.set()
+        for listener in self._listeners:
+            listener(snapshot)
+        return True
+
+    def _last_good(self) -> Snapshot | None:
+        try:
+            return Snapshot.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            self._log.warning("the kept snapshot cannot be read; starting from the config file", error=str(error))
+            return None
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._file.with_suffix(".draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(snapshot.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._file)

@@ -1,0 +1,47 @@
+"""Settings of the caching proxy: what a node keeps, and how it asks its parents."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from headwater.settings.model import Settings, quantity
+from headwater.settings.units import DurationS, SizeBytes
+
+
+class CacheSettings(Settings):
+    """One node's store and its fills."""
+
+    ram: SizeBytes = quantity("256 MiB", description="Bytes of bodies kept in memory, over the disk store.")
+    disk: SizeBytes = quantity("2 GiB", description="Bytes of bodies kept on disk; the least recently used go first.")
+    max_object: SizeBytes = quantity("512 MiB", description="Larger objects pass through and are not stored.")
+    spool_in_ram: SizeBytes = quantity(
+        "8 MiB",
+        description="A fill keeps this much in memory; a longer one goes on in an unlinked temporary file.",
+    )
+    connect_timeout: DurationS = quantity("2 s", description="Wait for a TCP connection to a parent.", gt=0)
+    first_byte_timeout: DurationS = quantity("10 s", description="Wait for a parent's response header.", gt=0)
+    stall_timeout: DurationS = quantity(
+        "5 s",
+        description="A fill that receives no byte for this long goes on at the next parent.",
+        gt=0,
+    )
+    parent_connections: int = Field(64, description="Connections kept to each parent.", ge=1, le=4096)
+    keep_filling_from: float = Field(
+        0.5,
+        description="A fill that no client follows any more goes on when at least this share of its bytes is in.",
+        ge=0,
+        le=1,
+    )
+    negative_ttl: DurationS = quantity(
+        "1 s",
+        description="How long a 404 or 410 without a lifetime of its own is remembered.",
+        ge=0,
+    )
+    parent_down: DurationS = quantity(
+        "3 s",
+        description="A parent that refused or stalled is asked last for this long.",
+        ge=0,
+    )
+    grants_remembered: int = Field(
+        100_000, description="Verified grants remembered per worker; the least recently used go first.", ge=1
+    )

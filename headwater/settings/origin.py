@@ -1,0 +1,127 @@
+"""Settings of the write and process pipes: API, uploads, catalogue, object stores, tiers, transcode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headwater.settings.model import Settings, quantity
+from headwater.settings.topology import Node
+from headwater.settings.units import DurationS, ListenAddress, SizeBytes
+
+
+class FileStore(Settings):
+    """Objects as local files."""
+
+    kind: Literal["files"] = "files"
+    path: Path = Field(description="Folder; relative to the data folder.")
+
+
+class S3Store(Settings):
+    """Objects in any S3-compatible store. Credentials come from the environment or a profile, never from this file."""
+
+    kind: Literal["s3"] = "s3"
+    endpoint: str = Field(description="Base URL of the store.", pattern=r"^https?://")
+    bucket: str = Field(description="Bucket name.")
+    prefix: str = Field("", description="Key prefix inside the bucket.")
+    region: str = Field("us-east-1", description="Region name used in signatures.")
+    profile: str | None = Field(None, description="Credentials profile.")
+    threads: int = Field(8, description="Requests to the store at once.", ge=1, le=256)
+
+
+Store = Annotated[FileStore | S3Store, Field(discriminator="kind")]
+
+
+class Tier(Settings):
+    """One storage tier behind the origin."""
+
+    store: Store = Field(description="Where the tier's objects are.")
+    demote_after: DurationS | None = Field(
+        None, description="Objects not read for this long move one tier down; without it they stay."
+    )
+    promote_at: float | None = Field(
+        None, description="Reads an hour at which an object moves from this tier to the one above; without it they stay.", gt=0
+    )
+
+
+class Tiers(Settings):
+    """Ordered stores. New objects are written to hot."""
+
+    hot: Tier = Field(Tier(store=FileStore(path=Path("objects/hot"))), description="Read first, written first.")
+    warm: Tier | None = Field(None, description="Second tier.")
+    cold: Tier | None = Field(None, description="Third tier.")
+
+
+class Uploads(Settings):
+    part_size: SizeBytes = quantity("8 MiB", description="Part size unless the client chooses.", ge=256 * 1024)
+    min_part_size: SizeBytes = quantity("5 MiB", description="Smallest part a client may choose (S3's own floor).")
+    max_part_size: SizeBytes = quantity("64 MiB", description="Largest part a client may choose.")
+    max_size: SizeBytes = quantity("50 GiB", description="Largest file accepted.")
+    url_lifetime: DurationS = quantity("6 h", description="Lifetime of pre-signed part URLs; asking again re-signs them.", gt=0)
+    keep_unfinished: DurationS = quantity("7 d", description="Unfinished uploads are collected after this long.", gt=0)
+
+
+class Rung(Settings):
+    """One rendition: the size is that of the shorter side, the bit rate is a cap over constant quality."""
+
+    height: int = Field(description="Pixels of the shorter side.", ge=144, le=4320, multiple_of=2)
+    max_bitrate_kbps: int = Field(description="Cap of the video bit rate in kbit/s.", ge=50, le=100_000)
+    crf: float = Field(23, description="Constant quality, x264 scale; lower is better and larger.", ge=0, le=51)
+
+
+class Transcode(Settings):
+    ladder: list[Rung] = Field(
+        [
+            Rung(height=240, max_bitrate_kbps=400, crf=24),
+            Rung(height=360, max_bitrate_kbps=900, crf=23),
+            Rung(height=480, max_bitrate_kbps=1600, crf=23),
+            Rung(height=720, max_bitrate_kbps=3500, crf=23),
+            Rung(height=1080, max_bitrate_kbps=6500, crf=23),
+        ],
+        description="Rungs, any order; none larger than the source is made.",
+        min_length=1,
+    )
+    first_height: int = Field(360, description="The lowest useful rung, published first.", ge=144)
+    preset: str = Field("veryfast", description="x264 preset.")
+    segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
+    gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
+    range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)
+    audio_kbps: int = Field(128, description="AAC bit rate.", ge=32, le=512)
+    workers: int = Field(2, description="Worker processes of the embedded task cluster.", ge=1, le=256)
+    scheduler: str | None = Field(None, description="Address of a remote Dask scheduler; without it a cluster is embedded.")
+    ffmpeg: str = Field("auto", description="Path of ffmpeg; `auto` takes the one that comes with the package.")
+    max_pixels: int = Field(8192 * 4352, description="Larger pictures are refused.", ge=1)
+    max_duration: DurationS = quantity("12 h", description="Longer videos are refused.")
+    task_timeout: DurationS = quantity("15 min", description="A task without progress for this long is killed and tried again.")
+    attempts: int = Field(3, description="Tries of one task before its video fails.", ge=1, le=10)
+    poll: DurationS = quantity("250 ms", description="How often the coordinator looks for new uploads.", gt=0)
+
+
+class Catalogue(Settings):
+    url: str = Field(
+        "sqlite:///catalogue.sqlite3",
+        description="Database: sqlite:///file relative to the data folder, or postgresql://…",
+        pattern=r"^(sqlite:///|postgresql://)",
+    )
+
+
+class Origin(Settings):
+    """The origin's three processes: API and pages, byte server, transcoder."""
+
+    api: Node = Field(description="API and pages.")
+    public_url: str = Field(description="Base URL under which browsers reach the API.", pattern=r"^https?://[^/]+$")
+    bytes: Node = Field(description="The byte server that shields ask.")
+    transcoder_admin: ListenAddress = Field(description="Where the transcoder answers /metrics and /healthz.")
+    catalogue: Catalogue = Field(Catalogue(), description="Metadata database.")
+    masters: Store = Field(
+        FileStore(path=Path("objects/masters")), description="Uploads and originals, at the highest durability."
+    )
+    tiers: Tiers = Field(Tiers(), description="Where published objects live, by popularity.")
+    uploads: Uploads = Field(Uploads(), description="Limits of uploads.")
+    transcode: Transcode = Field(Transcode(), description="The process pipe.")
+    steer_by: Literal["address", "dns"] = Field(
+        "dns",
+        description="What playback URLs name: the logical host, or the edge's address for viewers who cannot use our DNS.",
+    )

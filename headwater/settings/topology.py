@@ -1,0 +1,81 @@
+"""Settings of the read pipe: regions, POPs, edges, shields, properties and DNS."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from headwater.settings.cache import CacheSettings
+from headwater.settings.model import Settings, quantity
+from headwater.settings.units import DurationS, ListenAddress, RateBps
+
+NodeName: TypeAlias = str
+
+
+class Node(Settings):
+    """What every node that serves HTTP has."""
+
+    listen: ListenAddress = Field(description="Where the node serves.")
+    admin: ListenAddress = Field(description="Where the node answers /metrics, /healthz and its operators; keep it private.")
+
+
+class Edge(Node):
+    """One edge of a POP. Its address is what DNS answers."""
+
+    weight: float = Field(100, description="Share of the POP's buckets, relative to its other edges; 0 drains it.", ge=0)
+    capacity: RateBps = quantity("1 Gbit/s", description="What the edge can send.")
+    cache: CacheSettings = Field(CacheSettings(), description="The edge's store and fills.")
+
+
+class Shield(Node):
+    """A mid-tier cache. Every edge asks the same shield for the same object."""
+
+    weight: float = Field(100, description="Share of the objects, relative to the other shields; 0 drains it.", ge=0)
+    cache: CacheSettings = Field(CacheSettings(), description="The shield's store and fills.")
+
+
+class Pop(Settings):
+    """A site with one or more edges."""
+
+    region: str = Field(description="The region the POP belongs to.")
+    weight: float = Field(100, description="Share of its region's buckets, relative to its other POPs; 0 drains it.", ge=0)
+    edges: dict[NodeName, Edge] = Field(description="The POP's edges by name.", min_length=1)
+
+
+class Region(Settings):
+    """Viewers' networks that are served by the same POPs."""
+
+    networks: list[IPv4Network | IPv6Network] = Field(
+        [], description="Networks of viewers or of their resolvers; the longest match wins."
+    )
+    spill: list[str] = Field([], description="Regions to use when none of this one's POPs can serve, nearest first.")
+
+
+class Steering(Settings):
+    default_region: str = Field(description="The region of viewers whose network no region lists.")
+    answers: int = Field(2, description="Edges named in one DNS answer, best first.", ge=1, le=8)
+
+
+class Dns(Settings):
+    """The authoritative DNS server."""
+
+    listen: ListenAddress = Field(description="UDP and TCP address.")
+    admin: ListenAddress = Field(description="Where the server answers /metrics and /healthz.")
+    ttl: DurationS = quantity("20 s", description="TTL of steered answers; viewers stay this long.", ge=0, le=86400)
+    nameservers: list[str] = Field(["ns1"], description="Names of the zone's name servers, relative to the zone.", min_length=1)
+    hostmaster: str = Field("hostmaster", description="Mailbox of the zone in its SOA, relative to the zone.")
+
+
+class Property(Settings):
+    """One site served by the CDN."""
+
+    hosts: list[str] = Field(
+        description="Host names served; `*.cdn.test` covers one label. The node's own addresses are always served.",
+        min_length=1,
+    )
+    paths: str = Field("/", description="Path prefix that belongs to the property.", pattern=r"^/")
+    signed: bool = Field(True, description="Whether edges ask for a grant.")
+    parent: Literal["origin"] = Field("origin", description="Where shields fill from.")
+    cors: bool = Field(True, description="Whether players of other sites may read responses (Access-Control-Allow-Origin: *).")

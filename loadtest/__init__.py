@@ -1,0 +1,1 @@
+"""Simulated viewers, scenarios with objectives, reports."""

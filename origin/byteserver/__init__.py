@@ -1,0 +1,1 @@
+"""The byte server that shields ask: published objects from the storage tiers."""

@@ -1,0 +1,157 @@
+"""The catalogue's tables. Times are Unix seconds (float); sizes are bytes. Migrations in `migrations/` make the same tables.
+
+Who writes what: uploads write `videos` (until processing), `uploads`, `upload_parts` and the first row of `jobs`;
+the transcode coordinator writes `jobs`, `renditions` and the state of `videos` from then on.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class VideoState(StrEnum):
+    UPLOADING = "uploading"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class JobState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RenditionState(StrEnum):
+    PLANNED = "planned"
+    ENCODING = "encoding"
+    READY = "ready"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    allowed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({allowed})", name=column)
+
+
+videos = Table(
+    "videos",
+    metadata,
+    Column("id", String(11), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("tags", JSON, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("failure_kind", String(64)),
+    Column("failure_detail", Text),
+    Column("duration_s", Float),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("frame_rate", String(16)),  # a fraction, "30000/1001"
+    Column("has_poster", Integer, nullable=False, server_default="0"),
+    Column("has_storyboard", Integer, nullable=False, server_default="0"),
+    Column("created_at", Float, nullable=False),
+    Column("ready_at", Float),
+    Column("updated_at", Float, nullable=False),
+    _one_of("state", VideoState),
+    Index("ix_videos_newest", "created_at", "id"),
+)
+
+# A repeated POST with the same Idempotency-Key finds its first answer here.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("part_size_bytes", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("sha256", String(64)),  # of the whole file, once completed
+    Column("created_at", Float, nullable=False),
+    Column("completed_at", Float),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", String(32), ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),  # from 1, as in S3
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("arrived_at", Float, nullable=False),
+)
+
+# The job ledger owns what must not be lost: the task cluster may forget everything. `upload.complete` is the insert
+# of this row, in the transaction that completes the upload.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), primary_key=True),
+    Column("master_key", Text, nullable=False),  # object key of the source in the masters store
+    Column("state", String(16), nullable=False),
+    Column("owner", String(64)),
+    Column("lease_until", Float),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    _one_of("state", JobState),
+    Index("ix_jobs_waiting", "state", "created_at"),
+)
+
+renditions = Table(
+    "renditions",
+    metadata,
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), primary_key=True),
+    Column("codec", String(16), primary_key=True),  # "h264", "aac"
+    Column("rung", String(16), primary_key=True),  # "720p", "128k"
+    Column("kind", String(8), nullable=False),  # "video" or "audio"
+    Column("state", String(16), nullable=False),
+    Column("progress", Float, nullable=False, server_default="0"),  # 0 to 1
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("frame_rate", String(16)),
+    Column("codecs", String(64)),  # RFC 6381
+    Column("bandwidth_bps", Integer),  # peak segment
+    Column("average_bandwidth_bps", Integer),
+    Column("segments", Integer),
+    Column("size_bytes", BigInteger),
+    Column("updated_at", Float, nullable=False),
+    _one_of("state", RenditionState),
+)

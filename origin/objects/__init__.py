@@ -1,0 +1,1 @@
+"""Objects: one interface over local files and S3."""

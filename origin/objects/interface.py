@@ -1,0 +1,52 @@
+"""What an object store does. Keys are relative paths of safe characters; objects are immutable unless replaced whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What is known of an object without reading it. `sha256` is hex; `modified_at` is Unix seconds."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    content_type: str
+    modified_at: float
+
+
+class ObjectNotFound(Exception):
+    """There is no object under this key."""
+
+
+class ObjectStoreFailed(Exception):
+    """The store could not do it; trying again later may help."""
+
+
+class ObjectStore(Protocol):
+    """Every call is atomic: an object is there whole, with its digest, or not at all. Errors are the two above."""
+
+    async def put_file(self, key: str, path: Path, content_type: str) -> ObjectInfo:
+        """Stores a copy of the file at `path`. Replaces what was under `key`."""
+
+    async def put_bytes(self, key: str, body: bytes, content_type: str) -> ObjectInfo: ...
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFound."""
+
+    def read(self, key: str, first: int = 0, last: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes `first` to `last`, both included; raises ObjectNotFound before the first chunk."""
+
+    async def delete(self, key: str) -> None:
+        """Also when there is nothing."""
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Objects whose key begins with `prefix`, in key order."""
+
+    def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """A readable local file with the object's bytes, for tools that need one; read only. Raises ObjectNotFound."""

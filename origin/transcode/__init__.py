@@ -1,0 +1,1 @@
+"""The process pipe: probe, plan, encode, package, publish."""

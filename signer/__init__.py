@@ -1,0 +1,1 @@
+"""Grants: mint, verify, keys and their rotation."""
