@@ -103,6 +103,5 @@ def _migrate(url: URL, data: Path) -> None:
         asyncio.run(migrate_under_lock(engine, data / "catalogue.lock"))
     except (OSError, DBAPIError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise CatalogueUnusable(
-            f"the catalogue {url.render_as_string()} cannot be opened ({cause}): check origin.catalogue.url and who may write there."
-        ) from error
+        cure = "check origin.catalogue.url and who may write there"
+        raise CatalogueUnusable(f"the catalogue {url.render_as_string()} cannot be opened ({cause}): {cure}.") from error

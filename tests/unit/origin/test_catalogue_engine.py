@@ -80,22 +80,26 @@ async def test_what_was_written_is_there_after_opening_again(deployment: Deploym
         assert (await connection.execute(select(videos.c.tags))).scalar_one() == ["cat", "ü"]
 
 
+async def _write_a_video_then_fail(catalogue: AsyncEngine) -> None:
+    async with writing(catalogue) as connection:
+        await connection.execute(insert(videos).values(**video_row()))
+        await connection.execute(
+            insert(uploads).values(id="u", video_id="no such id", part_size_bytes=1, parts=1, created_at=1.0)
+        )
+
+
 async def test_a_failed_transaction_leaves_nothing(deployment: Deployment) -> None:
     async with open_catalogue(deployment) as catalogue:
         with pytest.raises(IntegrityError):
-            async with writing(catalogue) as connection:
-                await connection.execute(insert(videos).values(**video_row()))
-                await connection.execute(
-                    insert(uploads).values(id="u", video_id="no such id", part_size_bytes=1, parts=1, created_at=1.0)
-                )
+            await _write_a_video_then_fail(catalogue)
         async with reading(catalogue) as connection:
             assert (await connection.execute(select(videos.c.id))).all() == []
 
 
 async def test_an_unknown_state_is_refused_by_the_database(deployment: Deployment) -> None:
     async with open_catalogue(deployment) as catalogue:
-        with pytest.raises(IntegrityError):
-            async with writing(catalogue) as connection:
+        async with writing(catalogue) as connection:
+            with pytest.raises(IntegrityError):
                 await connection.execute(insert(videos).values(**video_row(state="lost")))
 
 
