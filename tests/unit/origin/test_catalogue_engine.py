@@ -97,10 +97,9 @@ async def test_a_failed_transaction_leaves_nothing(deployment: Deployment) -> No
 
 
 async def test_an_unknown_state_is_refused_by_the_database(deployment: Deployment) -> None:
-    async with open_catalogue(deployment) as catalogue:
-        async with writing(catalogue) as connection:
-            with pytest.raises(IntegrityError):
-                await connection.execute(insert(videos).values(**video_row(state="lost")))
+    async with open_catalogue(deployment) as catalogue, writing(catalogue) as connection:
+        with pytest.raises(IntegrityError):
+            await connection.execute(insert(videos).values(**video_row(state="lost")))
 
 
 async def _count_up(catalogue: AsyncEngine, times: int) -> None:
