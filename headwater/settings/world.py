@@ -1,0 +1,29 @@
+"""What steering sees of a snapshot: plain values, built once for each snapshot."""
+
+from __future__ import annotations
+
+from headwater.rules.steering import Edge, Pop, Region, World
+from headwater.settings.snapshot import Snapshot
+
+_latest: tuple[Snapshot, World] | None = None
+
+
+def world_of(snapshot: Snapshot) -> World:
+    """The world of `snapshot`; asked again for the same snapshot object, the same world."""
+    global _latest
+    if _latest is None or _latest[0] is not snapshot:
+        _latest = (snapshot, _built(snapshot))
+    return _latest[1]
+
+
+def _built(snapshot: Snapshot) -> World:
+    deployment = snapshot.deployment
+    return World(
+        regions=tuple(
+            Region(name, networks=tuple(region.networks), spill=tuple(region.spill))
+            for name, region in deployment.regions.items()
+        ),
+        pops=tuple(Pop(name, pop.region, pop.weight) for name, pop in deployment.pops.items()),
+        edges=tuple(Edge(name, pop, edge.listen, edge.weight, snapshot.healthy(name)) for name, pop, edge in deployment.edges()),
+        default_region=deployment.steering.default_region,
+    )
