@@ -15,7 +15,8 @@ import base64
 import binascii
 import hmac
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, NewType
@@ -32,6 +33,7 @@ _KEY_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 _PREFIX = re.compile(r"/[A-Za-z0-9/_.~!$'()*+,;:@%-]*\Z")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,10})\Z")
+_DOT_SEGMENT = re.compile(r"(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|\Z)", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 
 
@@ -78,7 +80,7 @@ class VerifyKey:
     key_id: KeyId
     algorithm: Algorithm
     state: KeyState
-    material: bytes
+    material: bytes = field(repr=False)
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         if self.algorithm is Algorithm.HMAC_SHA256:
@@ -96,7 +98,7 @@ class SigningKey:
 
     key_id: KeyId
     algorithm: Algorithm
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
         if self.algorithm is Algorithm.HMAC_SHA256:
@@ -121,6 +123,11 @@ class Grant:
             raise ValueError(f"key id {self.key_id!r}: lower-case letters, digits and '-' were expected, at most 32")
         if not _PREFIX.match(self.prefix):
             raise ValueError(f"prefix {self.prefix!r}: an absolute URL path was expected, with '&' and '=' percent-encoded")
+        for name, seconds in (("expiry", self.expires_at), ("not-before", self.not_before)):
+            if seconds is not None and not _SECONDS.match(f"{seconds}"):
+                raise ValueError(f"{name} {seconds!r}: whole Unix seconds of at most 11 digits were expected")
+        if self.network is not None:
+            _require_plain(self.network)
         if self.session is not None and not _SESSION.match(self.session):
             raise ValueError(f"session {self.session!r}: at most 64 letters, digits, '-' and '_' were expected")
         parts = ["v=1", f"k={self.key_id}", f"e={self.expires_at}", f"p={self.prefix}"]
@@ -133,18 +140,24 @@ class Grant:
         return "&".join(parts).encode("ascii")
 
     def covers(self, path: str) -> bool:
-        """Whether `path` (normalised, absolute) is the prefix itself or lies below it, at a `/` boundary."""
-        if not path.startswith(self.prefix):
+        """Whether `path` (absolute, without query) is the prefix itself or lies below it, at a `/` boundary.
+
+        A path with a dot segment is never covered: whoever resolves it later would leave the prefix (RFC 3986 section 5.2.4).
+        """
+        if not path.startswith(self.prefix) or _DOT_SEGMENT.search(path):
             return False
         return self.prefix.endswith("/") or len(path) == len(self.prefix) or path[len(self.prefix)] == "/"
 
 
 def mint(grant: Grant, key: SigningKey) -> GrantToken:
-    """The URL form of `grant`, signed. Raises ValueError when a claim cannot be written or names another key."""
+    """The URL form of `grant`, signed. Raises ValueError when a claim cannot be written, is too long, or names another key."""
     if grant.key_id != key.key_id:
         raise ValueError(f"the grant names key {grant.key_id!r}, the signing key is {key.key_id!r}")
     claims = grant.claims()
-    return GrantToken(f"{_encode(claims)}.{_encode(key.sign(SIGNED_CONTEXT + claims))}")
+    token = GrantToken(f"{_encode(claims)}.{_encode(key.sign(SIGNED_CONTEXT + claims))}")
+    if len(token) > MAX_TOKEN_CHARS:
+        raise ValueError(f"the grant would have {len(token)} characters, more than {MAX_TOKEN_CHARS}: shorten its prefix")
+    return token
 
 
 def looks_like_token(text: str) -> bool:
@@ -152,7 +165,7 @@ def looks_like_token(text: str) -> bool:
     return len(text) > 64 and bool(_TOKEN.match(text))
 
 
-def verify(token: str, keys: dict[KeyId, VerifyKey]) -> Grant:
+def verify(token: str, keys: Mapping[KeyId, VerifyKey]) -> Grant:
     """The grant inside `token` if its signature holds and its key is not retired. Raises GrantRefused.
 
     What holds for every use of the grant is decided here and may be remembered; `check_use` decides the rest.
@@ -215,6 +228,15 @@ def _seconds(text: str) -> int:
     if not _SECONDS.match(text):
         raise ValueError(f"{text[:20]!r} is no time in Unix seconds")
     return int(text)
+
+
+def _require_plain(network: IPv4Network | IPv6Network) -> None:
+    """Refuses networks with no spelling of their own: a zone id may hold any text, and Pythons spell mapped ones differently."""
+    if isinstance(network, IPv6Network):
+        if network.network_address.scope_id is not None:
+            raise ValueError(f"network {network}: a zone id means nothing to another machine; leave it out")
+        if network.network_address.ipv4_mapped is not None:
+            raise ValueError(f"network {network}: write the IPv4 network itself; mapped clients are compared as IPv4")
 
 
 def _inside(client: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:

@@ -7,7 +7,7 @@ import importlib
 import typer
 
 # Modules of this package that each offer `register(app)`.
-GROUPS = ("node",)
+GROUPS = ("node", "sign")
 
 app = typer.Typer(
     name="headwater",

@@ -28,7 +28,7 @@ class PublishedKey(Settings):
     key_id: str = Field(description="Key id.")
     algorithm: Literal["ed25519", "hmac-sha256"] = Field(description="Algorithm.")
     state: Literal["next", "active", "retired"] = Field(description="Place in the rotation.")
-    material: Base64Bytes = Field(description="32 bytes.")
+    material: Base64Bytes = Field(description="32 bytes.", repr=False)
 
 
 class Snapshot(Settings):
