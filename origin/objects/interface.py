@@ -24,12 +24,26 @@ class ObjectNotFound(Exception):
     """There is no object under this key."""
 
 
+class InvalidKey(ObjectNotFound, ValueError):
+    """There can be no object under this key: it is not a relative path of safe characters."""
+
+
 class ObjectStoreFailed(Exception):
     """The store could not do it; trying again later may help."""
 
 
+class OpenedObject(Protocol):
+    """One version of an object: what `info` says and what `read` gives belong together, whatever replaces it meanwhile."""
+
+    @property
+    def info(self) -> ObjectInfo: ...
+
+    def read(self, first: int = 0, last: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes `first` to `last`, both included; fewer only where the object ends. Raises ObjectStoreFailed."""
+
+
 class ObjectStore(Protocol):
-    """Every call is atomic: an object is there whole, with its digest, or not at all. Errors are the two above."""
+    """Every call is atomic: an object is there whole, with its digest, or not at all. Errors are those above."""
 
     async def put_file(self, key: str, path: Path, content_type: str) -> ObjectInfo:
         """Stores a copy of the file at `path`. Replaces what was under `key`."""
@@ -38,6 +52,9 @@ class ObjectStore(Protocol):
 
     async def stat(self, key: str) -> ObjectInfo:
         """Raises ObjectNotFound."""
+
+    def opened(self, key: str) -> AbstractAsyncContextManager[OpenedObject]:
+        """The present version, held for as long as the context lasts. Raises ObjectNotFound."""
 
     def read(self, key: str, first: int = 0, last: int | None = None) -> AsyncIterator[bytes]:
         """The bytes `first` to `last`, both included; raises ObjectNotFound before the first chunk."""
@@ -50,3 +67,19 @@ class ObjectStore(Protocol):
 
     def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
         """A readable local file with the object's bytes, for tools that need one; read only. Raises ObjectNotFound."""
+
+
+class TierStore(ObjectStore, Protocol):
+    """What moving objects between stores needs besides: changes that hold only if nobody was faster."""
+
+    async def adopt(self, source: OpenedObject) -> bool:
+        """Stores a copy under the same key, with the same time and type, unless there is an object already (then False).
+
+        Raises ObjectStoreFailed when the bytes read do not have the digest that `source.info` names.
+        """
+
+    async def delete_version(self, key: str, sha256: str) -> bool:
+        """Deletes the object only if its digest is `sha256`; says whether it did."""
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Collects what no key refers to and what killed writers left, if older; returns how many files went."""

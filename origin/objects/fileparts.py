@@ -1,0 +1,199 @@
+"""Parts of uploads as local files, beside the object store that they become objects of.
+
+    uploads/{upload_id}/{number}.{sha256}    a part that arrived whole and has this digest
+    uploads/{upload_id}/.{random}            one that is arriving
+
+The digest stands in the file's name, so two PUTs of one part at once cannot mix: the newest counts, and `complete` takes
+exactly the version that it was told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import aiofiles
+
+from origin.objects.files import CHUNK_BYTES, FileObjects, disk_errors_mapped, in_thread
+from origin.objects.interface import ObjectInfo, ObjectNotFound
+from origin.objects.keys import check_key, check_upload_id
+from origin.objects.partlinks import PartLink
+from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing
+
+_PART = re.compile(r"([1-9][0-9]{0,5})\.([0-9a-f]{64})\Z")
+# A link's expiry is in whole seconds, so that the URL is the same text for everyone who reads it.
+_ROUND_UP: Final = 1
+
+
+class UploadNotBegun(Exception):
+    """The upload is not known here: never begun, completed or discarded."""
+
+
+class PartSizeWrong(Exception):
+    """The body is longer or shorter than declared."""
+
+    def __init__(self, declared_bytes: int, received_bytes: int) -> None:
+        super().__init__(f"{declared_bytes} bytes were declared, {received_bytes} came")
+        self.too_long = received_bytes > declared_bytes
+        self.received_bytes = received_bytes
+
+
+class PartDigestWrong(Exception):
+    """The body does not have the digest that was sent with it; the message is its actual one, hex."""
+
+
+class FilePartStore:
+    """A PartStore in the folder of a FileObjects; its URLs lead to `origin.objects.endpoint`."""
+
+    def __init__(self, objects: FileObjects, base_url: str, secret: bytes) -> None:
+        self._objects = objects
+        self._base_url = base_url.removesuffix("/")
+        self.secret = secret
+        self._uploads = objects.root / "uploads"
+
+    async def begin(self, upload_id: str) -> None:
+        await in_thread(self._folder(upload_id).mkdir, parents=True, exist_ok=True)
+
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
+        link = PartLink(check_upload_id(upload_id), number, size_bytes, int(expires_at) + _ROUND_UP)
+        return link.url(self._base_url, self.secret)
+
+    async def receive(self, link: PartLink, sha256: str, chunks: AsyncIterator[bytes]) -> None:
+        """Stores a part's body; returns when it is on disk under its name.
+
+        Raises UploadNotBegun, PartSizeWrong (at the first byte too many), PartDigestWrong; nothing is left of the body then.
+        """
+        folder = self._folder(link.upload_id)
+        draft = folder / f".{secrets.token_hex(8)}"
+        try:
+            await self._receive(draft, link.size_bytes, sha256, chunks)
+            await in_thread(_settle, draft, folder / f"{link.number}.{sha256}")
+        finally:
+            await in_thread(draft.unlink, missing_ok=True)
+
+    async def _receive(self, draft: Path, size_bytes: int, sha256: str, chunks: AsyncIterator[bytes]) -> None:
+        digest = hashlib.sha256()
+        received = 0
+        if not await in_thread(draft.parent.is_dir):
+            raise UploadNotBegun(draft.parent.name)
+        async with aiofiles.open(draft, "xb") as file:
+            async for chunk in chunks:
+                received += len(chunk)
+                if received > size_bytes:
+                    raise PartSizeWrong(size_bytes, received)
+                with disk_errors_mapped():
+                    await file.write(chunk)
+                await asyncio.to_thread(digest.update, chunk)
+            if received < size_bytes:
+                raise PartSizeWrong(size_bytes, received)
+            if digest.hexdigest() != sha256:
+                raise PartDigestWrong(digest.hexdigest())
+            with disk_errors_mapped():
+                await file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
+
+    async def arrived(self, upload_id: str) -> list[ArrivedPart]:
+        newest: dict[int, ArrivedPart] = {}
+        for part in await in_thread(_parts_in, self._folder(upload_id)):
+            held = newest.get(part.number)
+            if held is None or (held.arrived_at, held.sha256) < (part.arrived_at, part.sha256):
+                newest[part.number] = part
+        return [newest[number] for number in sorted(newest)]
+
+    async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
+        folder = self._folder(upload_id)
+        if (made := await self._made_before(upload_id, check_key(key))) is None:
+            try:
+                await in_thread(_check_there, folder, upload_id, parts)
+                made = await self._objects.put_chunks(key, _assembling(folder, upload_id, parts), content_type, upload_id)
+            except PartsMissing:
+                # Another call for the same upload may have been faster, and dropped the parts.
+                if (made := await self._made_before(upload_id, key)) is None:
+                    raise
+        await self.discard(upload_id)
+        return made
+
+    async def _made_before(self, upload_id: str, key: str) -> ObjectInfo | None:
+        try:
+            info, made_by = await self._objects.made_by_upload(key)
+        except ObjectNotFound:
+            return None
+        return info if made_by == upload_id else None
+
+    async def discard(self, upload_id: str) -> None:
+        await in_thread(_remove_folder, self._folder(upload_id))
+
+    def _folder(self, upload_id: str) -> Path:
+        return self._uploads / check_upload_id(upload_id)
+
+
+def _settle(draft: Path, part: Path) -> None:
+    """Gives the part its name, durably, and drops older versions of it. Only older ones: of two at once, the newest stays."""
+    try:
+        draft.replace(part)
+    except FileNotFoundError:
+        raise UploadNotBegun(part.parent.name) from None  # discarded while the part arrived
+    descriptor = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    mine_ns = part.stat().st_mtime_ns
+    number = part.name.partition(".")[0]
+    for other in part.parent.glob(f"{number}.*"):
+        try:
+            if other != part and other.stat().st_mtime_ns < mine_ns:
+                other.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _parts_in(folder: Path) -> list[ArrivedPart]:
+    found = []
+    try:
+        for entry in os.scandir(folder):
+            match = _PART.match(entry.name)
+            if match and entry.is_file(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                found.append(ArrivedPart(int(match[1]), status.st_size, match[2], status.st_mtime))
+    except FileNotFoundError:
+        pass  # never begun, or discarded
+    return found
+
+
+def _check_there(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> None:
+    there = {(part.number, part.sha256, part.size_bytes) for part in _parts_in(folder)}
+    missing = [part.number for part in parts if (part.number, part.sha256, part.size_bytes) not in there]
+    if missing or not parts:
+        raise PartsMissing(upload_id, missing or [1])
+
+
+def _assembling(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> Callable[[], Iterator[bytes]]:
+    def chunks() -> Iterator[bytes]:
+        for part in parts:
+            digest = hashlib.sha256()
+            try:
+                with open(folder / f"{part.number}.{part.sha256}", "rb") as file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        digest.update(chunk)
+                        yield chunk
+            except FileNotFoundError:
+                raise PartsMissing(upload_id, [part.number]) from None
+            if digest.hexdigest() != part.sha256:
+                raise PartsDamaged(upload_id, [part.number])
+
+    return chunks
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return

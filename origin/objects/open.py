@@ -1,0 +1,56 @@
+"""From settings to stores."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from headwater.settings.deployment import Deployment
+from headwater.settings.origin import FileStore, S3Store, Store
+from origin.objects.fileparts import FilePartStore
+from origin.objects.files import FileObjects
+from origin.objects.interface import TierStore
+from origin.objects.parts import PartStore
+
+
+def open_store(store: Store, data: Path) -> TierStore:
+    """The store that the settings name. Touches the disk, not the network: call it at start, not per request."""
+    match store:
+        case FileStore():
+            return FileObjects(data / store.path)
+        case S3Store():
+            raise NotImplementedError
+
+
+def open_part_store(store: Store, deployment: Deployment) -> PartStore:
+    """Where parts arrive for objects of this store."""
+    match store:
+        case FileStore():
+            secret = part_url_secret(deployment.data)
+            return FilePartStore(FileObjects(deployment.data / store.path), deployment.origin.public_url, secret)
+        case S3Store():
+            raise NotImplementedError
+
+
+def part_url_secret(data: Path) -> bytes:
+    """32 random bytes, made on first use (mode 0600; two starters agree on one)."""
+    path = data / "secrets" / "part-urls.key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".part-urls.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_bytes()

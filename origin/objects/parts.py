@@ -1,0 +1,63 @@
+"""Where the parts of an upload arrive before they become one object. The ledger of an upload is kept by its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from origin.objects.interface import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedPart:
+    """A part that is stored. `number` counts from 1; `arrived_at` is Unix seconds.
+
+    `sha256` is hex, checked when the part arrived; "" where the store does not learn it (S3), so that the first to read the
+    bytes is `complete`.
+    """
+
+    number: int
+    size_bytes: int
+    sha256: str
+    arrived_at: float
+
+
+class PartsMissing(Exception):
+    """Parts to assemble are not there, or not as they were listed: list what arrived again, and send what is missing."""
+
+    def __init__(self, upload_id: str, numbers: Sequence[int]) -> None:
+        super().__init__(f"upload {upload_id}: parts {', '.join(map(str, numbers))} are not there as listed")
+        self.upload_id = upload_id
+        self.numbers = tuple(numbers)
+
+
+class PartsDamaged(Exception):
+    """Stored parts do not have their digest any more: send them again."""
+
+    def __init__(self, upload_id: str, numbers: Sequence[int]) -> None:
+        super().__init__(f"upload {upload_id}: parts {', '.join(map(str, numbers))} do not have their digest")
+        self.upload_id = upload_id
+        self.numbers = tuple(numbers)
+
+
+class PartStore(Protocol):
+    """Any call may be repeated without harm. Besides the errors named, each may raise ObjectStoreFailed."""
+
+    async def begin(self, upload_id: str) -> None:
+        """From now on parts of this upload are accepted. Also when it was begun before."""
+
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
+        """Absolute URL, signed, to PUT exactly `size_bytes` to, with `Content-Digest` (RFC 9530), until `expires_at` (Unix s)."""
+
+    async def arrived(self, upload_id: str) -> list[ArrivedPart]:
+        """What is stored whole, by number; nothing for an upload that was never begun."""
+
+    async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
+        """Makes the parts, in the order given, one object under `key`, and drops them.
+
+        Done before for this upload and key: says again what was made. Raises PartsMissing or PartsDamaged; nothing is made then.
+        """
+
+    async def discard(self, upload_id: str) -> None:
+        """Drops the parts; URLs signed before are refused from now on where the store can. Also when there is nothing."""
