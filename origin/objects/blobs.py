@@ -131,11 +131,11 @@ class BlobFolder:
         if path.parent.is_dir():
             _sync_folder(path.parent)
 
-    def forget_version(self, key: str, sha256: str) -> bool:
-        path = self._name_path(key)
+    def forget_version(self, info: ObjectInfo) -> bool:
+        path = self._name_path(info.key)
         with self._locked(fcntl.LOCK_EX):
             try:
-                if self._read_name(key, path).sha256 != sha256:
+                if not self._read_name(info.key, path).info(info.key).same_version(info):
                     return False
             except ObjectNotFound:
                 return False

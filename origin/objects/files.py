@@ -101,8 +101,8 @@ class FileObjects:
     async def delete(self, key: str) -> None:
         await in_thread(self._folder.forget, key)
 
-    async def delete_version(self, key: str, sha256: str) -> bool:
-        return await in_thread(self._folder.forget_version, key, sha256)
+    async def delete_version(self, info: ObjectInfo) -> bool:
+        return await in_thread(self._folder.forget_version, info)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         names = self._folder.names(prefix)

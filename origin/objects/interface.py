@@ -19,6 +19,10 @@ class ObjectInfo:
     content_type: str
     modified_at: float
 
+    def same_version(self, other: ObjectInfo) -> bool:
+        """Whether both are copies of one put: the time tells equal contents put twice apart."""
+        return (self.key, self.sha256, self.modified_at) == (other.key, other.sha256, other.modified_at)
+
 
 class ObjectNotFound(Exception):
     """There is no object under this key."""
@@ -78,8 +82,8 @@ class TierStore(ObjectStore, Protocol):
         Raises ObjectStoreFailed when the bytes read do not have the digest that `source.info` names.
         """
 
-    async def delete_version(self, key: str, sha256: str) -> bool:
-        """Deletes the object only if its digest is `sha256`; says whether it did."""
+    async def delete_version(self, info: ObjectInfo) -> bool:
+        """Deletes the object only if its digest and its time are these; says whether it did."""
 
     async def sweep(self, older_than_s: float) -> int:
         """Collects what no key refers to and what killed writers left, if older; returns how many files went."""
