@@ -7,7 +7,11 @@ import importlib
 import typer
 
 # Modules of this package that each offer `register(app)`.
-GROUPS = ("node", "sign")
+GROUPS = (
+    "node",
+    "sign",
+    "up",
+)
 
 app = typer.Typer(
     name="headwater",

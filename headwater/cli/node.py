@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from headwater.runtime.node import EXIT_CANNOT_START, NodeMain, run_node
+from headwater.runtime.nodeprocess import end_with_parent
 from headwater.settings.deployment import Deployment, Role, nodes_of
 from headwater.settings.load import ConfigError, load_deployment
 
@@ -41,8 +42,14 @@ def node_main(role: Role) -> NodeMain:
     return main
 
 
-def run(node: Annotated[str, typer.Argument(help="Node name from the config.")], config: ConfigOption) -> None:
+def run(
+    node: Annotated[str, typer.Argument(help="Node name from the config.")],
+    config: ConfigOption,
+    parent: Annotated[int | None, typer.Option(help="Drain and end when this process, the parent, has ended.")] = None,
+) -> None:
     """Run one node in the foreground."""
+    if parent is not None and not end_with_parent(parent):
+        raise typer.Exit(0)
     deployment = deployment_or_exit(config)
     role = nodes_of(deployment).get(node)
     if role is None:

@@ -1,0 +1,107 @@
+"""What must hold before a deployment is started on this machine. Each check gives clear sentences that name the cure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from headwater.settings.deployment import Deployment
+from headwater.settings.units import Address, format_size
+
+FREE_DISK_BYTES = 512 * 2**20
+ENCODERS = ("libx264", "aac")
+FFMPEG_ANSWERS_S = 20.0
+
+
+def problems(deployment: Deployment, config: Path) -> list[str]:
+    """Everything that would keep the deployment from running here; empty when it can start."""
+    return [
+        *operating_system(),
+        *data_folder(deployment.data),
+        *ports(deployment, config),
+        *ffmpeg(deployment.origin.transcode.ffmpeg),
+    ]
+
+
+def operating_system() -> Iterator[str]:
+    if platform.system() != "Linux":
+        yield f"`headwater up` runs on Linux, this is {platform.system()}: use a Linux machine, container or virtual machine."
+
+
+def data_folder(data: Path) -> Iterator[str]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data) as file:
+            file.write(b"\0" * 4096)
+            os.fsync(file.fileno())
+        free = shutil.disk_usage(data).free
+    except OSError as error:
+        yield f"{data} cannot be written ({error.strerror}): change `data` in the config, the folder's owner, or free its disk."
+        return
+    if free < FREE_DISK_BYTES:
+        yield (
+            f"{data} has {free // 2**20} MiB of free disk, {format_size(FREE_DISK_BYTES)} are needed: "
+            "free some, or name another `data` folder in the config."
+        )
+
+
+def ports(deployment: Deployment, config: Path) -> Iterator[str]:
+    """Every address can be listened on; DNS needs its own by UDP too."""
+    for setting, address in deployment.listeners():
+        yield from _port(setting, address, socket.SOCK_STREAM, config)
+    yield from _port("dns.listen", deployment.dns.listen, socket.SOCK_DGRAM, config)
+
+
+def _port(setting: str, address: Address, kind: socket.SocketKind, config: Path) -> Iterator[str]:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    protocol, flags = ("TCP", "-ltnp") if kind is socket.SOCK_STREAM else ("UDP", "-lunp")
+    with socket.socket(family, kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a closing connection is no hindrance
+        try:
+            probe.bind((address.host, address.port))
+            if kind is socket.SOCK_STREAM:
+                probe.listen(1)
+        except OSError as error:
+            change = f"change {setting} in {config}"
+            if error.errno == errno.EADDRINUSE:
+                stop = f"stop the program that has it (`ss {flags} 'sport = :{address.port}'` names it)"
+                yield f"{protocol} {address} ({setting}) is in use: {stop}, or {change}."
+            elif error.errno == errno.EADDRNOTAVAIL:
+                yield f"{address.host} ({setting}) is no address of this machine: add it to an interface, or {change}."
+            elif error.errno in (errno.EACCES, errno.EPERM):
+                yield f"{protocol} {address} ({setting}) may not be opened by this user: {change} to a port above 1023."
+            else:
+                yield f"{protocol} {address} ({setting}) cannot be opened ({error.strerror}): {change}."
+
+
+def ffmpeg(setting: str) -> Iterator[str]:
+    """The ffmpeg that transcoding uses starts, and can encode what the ladder needs."""
+    cure = "install it, or set origin.transcode.ffmpeg to `auto` or to the path of another one"
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe() if setting == "auto" else setting
+    except RuntimeError:
+        yield f"no ffmpeg comes with the package on this machine: {cure}."
+        return
+    try:
+        told = subprocess.run(
+            [program, "-hide_banner", "-encoders"], capture_output=True, timeout=FFMPEG_ANSWERS_S, check=True, text=True
+        ).stdout
+    except FileNotFoundError:
+        yield f"ffmpeg is not at {program} (origin.transcode.ffmpeg): {cure}."
+        return
+    except (OSError, subprocess.SubprocessError) as error:
+        yield f"ffmpeg at {program} cannot be used ({error}): {cure}."
+        return
+    listed = {line.split()[1] for line in told.splitlines() if len(line.split()) > 1}
+    if missing := [encoder for encoder in ENCODERS if encoder not in listed]:
+        yield f"ffmpeg at {program} lacks the encoder {' and '.join(missing)}: {cure}."
