@@ -38,15 +38,15 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 
 
 class Refusal(StrEnum):
-    """Why a grant is refused. The same word stands in the log, the metric and the 403 body."""
+    """Why a grant is refused, in the order of the checks. The same word stands in the log, the metric and the 403 body."""
 
     MISSING = "grant_missing"
     MALFORMED = "grant_malformed"
     UNKNOWN_KEY = "key_unknown"
     RETIRED_KEY = "key_retired"
     BAD_SIGNATURE = "signature_wrong"
-    NOT_YET_VALID = "grant_not_yet_valid"
     EXPIRED = "grant_expired"
+    NOT_YET_VALID = "grant_not_yet_valid"
     WRONG_PREFIX = "path_not_covered"
     WRONG_NETWORK = "network_not_covered"
 
