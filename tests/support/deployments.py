@@ -15,8 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "configs" / "lab.yaml"
 
 
+_given: set[tuple[str, int]] = set()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free for TCP and UDP just now."""
+    """A port that is free for TCP and UDP just now, and was not given before: the kernel may well draw one twice."""
     while True:
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
             stream.bind((host, 0))
@@ -25,6 +28,9 @@ def free_port(host: str = "127.0.0.1") -> int:
                 datagram.bind((host, port))
             except OSError:
                 continue
+            if (host, port) in _given:
+                continue
+            _given.add((host, port))
             return port
 
 
