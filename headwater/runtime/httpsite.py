@@ -46,20 +46,23 @@ async def _serving(runner: web.BaseRunner, address: Address) -> AsyncIterator[No
         try:
             await site.start()
         except OSError as error:
-            raise CannotStart(_why_not(error, address)) from error
+            raise cannot_listen(error, address) from error
         yield
     finally:
         await runner.cleanup()
 
 
-def _why_not(error: OSError, address: Address) -> str:
+def cannot_listen(error: OSError, address: Address, *, listing: str = "ss -ltnp") -> CannotStart:
+    """The sentence for a listener that did not open. `listing` is the command that shows who has the port."""
     if error.errno == errno.EADDRINUSE:
-        return f"{address} is in use: stop the program that listens there (`ss -ltnp`), or change the address in the config."
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{address.host} is no address of this machine: change the address in the config."
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{address} may not be opened by this user: choose a port above 1023 or run with more rights."
-    return f"cannot listen on {address}: {error.strerror or error}."
+        why = f"{address} is in use: stop the program that listens there (`{listing}`), or change the address in the config."
+    elif error.errno == errno.EADDRNOTAVAIL:
+        why = f"{address.host} is no address of this machine: change the address in the config."
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        why = f"{address} may not be opened by this user: choose a port above 1023 or run with more rights."
+    else:
+        why = f"cannot listen on {address}: {error.strerror or error}."
+    return CannotStart(why)
 
 
 @web.middleware

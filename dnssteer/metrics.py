@@ -1,0 +1,25 @@
+"""What the DNS server counts."""
+
+from __future__ import annotations
+
+from headwater.runtime.metrics import counter, gauge, histogram
+
+QUERIES = counter(
+    "headwater_dns_queries_total",
+    "Messages received, by transport, type asked (rare ones as OTHER) and outcome.",
+    ["transport", "qtype", "outcome"],
+)
+STEERED = counter(
+    "headwater_dns_steered_total",
+    "Answers for logical hosts, by the viewer's region and by what told it (client subnet or resolver).",
+    ["region", "known_by"],
+)
+TRUNCATED = counter("headwater_dns_truncated_total", "Answers too large for UDP, sent empty with TC so that TCP is used.")
+ANSWER_SECONDS = histogram(
+    "headwater_dns_answer_seconds",
+    "Time from a message's arrival in the process to its reply.",
+    buckets=(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05),
+)
+REMEMBERED = counter("headwater_dns_remembered_total", "Answers given from memory, within one snapshot.")
+TCP_CONNECTIONS = gauge("headwater_dns_tcp_connections", "Open TCP connections.")
+TCP_ENDED = counter("headwater_dns_tcp_ended_total", "TCP connections that ended, by how.", ["how"])

@@ -1,0 +1,22 @@
+"""The DNS node: authoritative for the deployment's zone, steering logical hosts by the snapshot it holds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dnssteer.responder import Responder
+from dnssteer.sockets import serve_dns
+from headwater.runtime.httpsite import admin_app, serve_app
+from headwater.runtime.node import NodeContext, following_snapshots
+
+
+@asynccontextmanager
+async def dns_node(context: NodeContext) -> AsyncIterator[None]:
+    """Serves until the context ends. Control away means: the last snapshot goes on being answered."""
+    settings = context.deployment.dns
+    async with following_snapshots(context) as follower:
+        responder = Responder(follower.current, context.log)
+        follower.on_change(responder.use)
+        async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen):
+            yield
