@@ -15,11 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "configs" / "lab.yaml"
 
 
-_given: set[tuple[str, int]] = set()
-
-
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free for TCP and UDP just now, and was not given before: the kernel may well draw one twice."""
+    """A port that is free for TCP and UDP just now."""
     while True:
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
             stream.bind((host, 0))
@@ -28,9 +25,6 @@ def free_port(host: str = "127.0.0.1") -> int:
                 datagram.bind((host, port))
             except OSError:
                 continue
-            if (host, port) in _given:
-                continue
-            _given.add((host, port))
             return port
 
 

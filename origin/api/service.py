@@ -1,0 +1,96 @@
+"""The origin's API node: uploads, videos, playback, part URLs and pages on one listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from headwater.runtime.httpsite import admin_app, problems, serve_app
+from headwater.runtime.logs import Log
+from headwater.runtime.node import NodeContext, following_snapshots
+from headwater.runtime.tasks import Supervised
+from headwater.settings.deployment import Deployment
+from headwater.settings.snapshot import Snapshot
+from origin.api.observed import answering_failures, observing
+from origin.api.playback import Playback
+from origin.api.requests import MAX_JSON_BYTES
+from origin.api.uploading import Uploading
+from origin.api.watching import Watching
+from origin.catalogue.engine import open_catalogue
+from origin.objects.endpoint import part_routes
+from origin.objects.interface import ObjectStore
+from origin.objects.open import open_part_store, open_store
+from origin.objects.parts import PartStore
+from origin.tiers.open import open_tiers
+from origin.uploads.intake import Intake
+from signer.keyring import KeyRing
+
+MOST_BETWEEN_COLLECTIONS_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What lies on disks or at S3; `published` is all tiers as one store."""
+
+    masters: ObjectStore
+    parts: PartStore
+    published: ObjectStore
+    ring: KeyRing
+
+
+def open_stores(deployment: Deployment) -> Stores:
+    """Blocking; makes a first key when the ring has none."""
+    origin, data = deployment.origin, deployment.data
+    ring = KeyRing(data / deployment.signing.keys)
+    ring.ensure(deployment.signing.algorithm)
+    return Stores(
+        masters=open_store(origin.masters, data),
+        parts=open_part_store(origin.masters, deployment),
+        published=open_tiers(deployment),
+        ring=ring,
+    )
+
+
+def api_app(
+    catalogue: AsyncEngine, intake: Intake, stores: Stores, snapshot: Callable[[], Snapshot], log: Log
+) -> web.Application:
+    """The application without a listener. A request passes: observe, problem documents, failures, its handler."""
+    app = web.Application(
+        middlewares=[observing(log), problems, answering_failures(log)],
+        client_max_size=MAX_JSON_BYTES,
+    )
+    app.add_routes(Uploading(intake).routes())
+    app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
+    app.add_routes(part_routes(stores.parts))
+    return app
+
+
+@asynccontextmanager
+async def api_node(context: NodeContext) -> AsyncIterator[None]:
+    deployment = context.deployment
+    stores = await asyncio.to_thread(open_stores, deployment)
+    async with (
+        open_catalogue(deployment) as catalogue,
+        following_snapshots(context) as follower,
+        Supervised(context.log) as tasks,
+    ):
+        intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads)
+        app = api_app(catalogue, intake, stores, lambda: follower.current, context.log)
+        tasks.start(
+            "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
+        )
+        async with serve_app(admin_app(), deployment.origin.api.admin), serve_app(app, deployment.origin.api.listen):
+            yield
+
+
+async def collecting(intake: Intake, keep_unfinished_s: float, log: Log) -> None:
+    """Collects for ever, often enough that nothing stays much longer than it should."""
+    while True:
+        if collected := await intake.collect_abandoned():
+            log.info("collected abandoned uploads", uploads=collected)
+        await asyncio.sleep(min(MOST_BETWEEN_COLLECTIONS_S, keep_unfinished_s / 10))

@@ -1,0 +1,40 @@
+"""The creator's requests: begin an upload, ask what arrived, complete it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from origin.api.answers import upload_answer
+from origin.api.requests import idempotency_key, read_new_video, video_id_in
+from origin.uploads.intake import Intake
+
+PRIVATE: Final = {"Cache-Control": "no-store"}
+
+
+class Uploading:
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/api/v1/videos", self.begin),
+            web.get("/api/v1/videos/{video_id}/upload", self.state),
+            web.post("/api/v1/videos/{video_id}/upload/complete", self.complete),
+        ]
+
+    async def begin(self, request: web.Request) -> web.Response:
+        said = await read_new_video(request)
+        state = await self._intake.begin(said.video, said.part_size, idempotency_key(request, said))
+        body = {"video_id": state.video_id, "upload": upload_answer(state)}
+        headers = {**PRIVATE, "Location": f"/api/v1/videos/{state.video_id}"}
+        return web.json_response(body, status=201, headers=headers)
+
+    async def state(self, request: web.Request) -> web.Response:
+        return web.json_response(upload_answer(await self._intake.state(video_id_in(request))), headers=PRIVATE)
+
+    async def complete(self, request: web.Request) -> web.Response:
+        video_id = video_id_in(request)
+        status = await self._intake.complete(video_id)
+        return web.json_response({"video_id": video_id, "status": status}, status=202, headers=PRIVATE)
