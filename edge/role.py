@@ -1,0 +1,134 @@
+"""The edge's part of the proxy: host names to properties, grants to permissions, shields as parents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from headwater.cacheproxy.metrics import GRANTS_CHECKED
+from headwater.cacheproxy.parents import Parent
+from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site
+from headwater.rules.rendezvous import ranked
+from headwater.rules.requesttarget import Target
+from headwater.settings.deployment import Deployment
+from headwater.settings.snapshot import PublishedKey, Snapshot
+from signer.grant import (
+    Algorithm,
+    Grant,
+    GrantRefused,
+    KeyId,
+    KeyState,
+    Refusal,
+    VerifyKey,
+    check_use,
+    looks_like_token,
+    verify,
+)
+
+GRANT_QUERY: Final = "grant"
+GRANT_COOKIE: Final = "headwater-grant"
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """A grant as the request carries it, and the path that is asked for without it."""
+
+    token: str | None
+    path: str
+
+
+class EdgeRole:
+    """Viewer-facing: whoever holds a grant may ask."""
+
+    tier = "edge"
+
+    def __init__(self, node: str, deployment: Deployment, grants_remembered: int) -> None:
+        self._own_host = deployment.edge(node).listen.host
+        self._keys: dict[KeyId, VerifyKey] = {}
+        self._keys_of: list[PublishedKey] | None = None
+        # Verified once, then remembered until the keys change; expiry, path and network are checked at every use.
+        self._grants: LRUCache[str, Grant] = LRUCache(grants_remembered)
+
+    def admit(self, request: web.BaseRequest, target: Target, snapshot: Snapshot) -> Site:
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1:
+            raise Refused(400, "host_missing", "exactly one Host field was expected (RFC 9112 section 3.2)")
+        host = _host_name(hosts[0])
+        path = _presented(request, target).path
+        for name, settings in snapshot.deployment.properties.items():
+            if path.startswith(settings.paths) and (host == self._own_host or _covers(settings.hosts, host)):
+                return Site(name, settings)
+        if host == self._own_host or any(_covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
+            raise Refused(404, "path_unknown", "no property of this CDN has such a path")
+        raise Refused(421, "host_unknown", f"{host[:80]!r} is not served here")
+
+    def authorise(
+        self, request: web.BaseRequest, target: Target, site: Site, snapshot: Snapshot, client: ClientAddress, now: float
+    ) -> Passage:
+        presented = _presented(request, target)
+        if not site.settings.signed:
+            return Passage(presented.path, None)
+        leeway_s = snapshot.deployment.signing.leeway
+        try:
+            if presented.token is None:
+                raise GrantRefused(Refusal.MISSING, "the URL carries no grant; ask the playback API for a signed one")
+            grant = self._verified(presented.token, snapshot)
+            check_use(grant, presented.path, client, now, leeway_s)
+        except GrantRefused as refused:
+            raise Refused(403, refused.refusal, refused.detail) from refused
+        return Passage(presented.path, f"key:{grant.key_id}", grant.session)
+
+    def parents(self, key: str, snapshot: Snapshot) -> tuple[Parent, ...]:
+        """The shields by their claim on the key: every edge asks the same one first. Unhealthy ones come last."""
+        shields = snapshot.deployment.shields
+        names = ranked(key.encode(), ((name, shield.weight) for name, shield in shields.items())) or sorted(shields)
+        names.sort(key=lambda name: not snapshot.healthy(name))
+        order = names if len(names) > 1 else names * 2
+        return tuple(Parent(name, shields[name].listen.url) for name in order)
+
+    def _verified(self, token: str, snapshot: Snapshot) -> Grant:
+        if snapshot.keys is not self._keys_of:
+            self._grants.clear()
+            self._keys = {KeyId(key.key_id): _verify_key(key) for key in snapshot.keys}
+            self._keys_of = snapshot.keys
+        remembered = self._grants.get(token)
+        if remembered is not None:
+            GRANTS_CHECKED.labels("remembered").inc()
+            return remembered
+        grant = verify(token, self._keys)
+        GRANTS_CHECKED.labels("verified").inc()
+        self._grants[token] = grant
+        return grant
+
+
+def _presented(request: web.BaseRequest, target: Target) -> _Presented:
+    """Path form first (`/{grant}/videos/...`), then the query, then the cookie."""
+    first, slash, rest = target.path[1:].partition("/")
+    if slash and looks_like_token(first):
+        return _Presented(first, f"/{rest}")
+    for pair in target.query.split("&"):
+        name, _, value = pair.partition("=")
+        if name == GRANT_QUERY:
+            return _Presented(value, target.path)
+    return _Presented(request.cookies.get(GRANT_COOKIE), target.path)
+
+
+def _host_name(host: str) -> str:
+    """The name or address of a Host field, without its port, in lower case."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _covers(patterns: list[str], host: str) -> bool:
+    """`*.cdn.test` covers one label, as in certificates (RFC 9525 section 6.3)."""
+    parent = host.partition(".")[2]
+    return any(pattern == host or (pattern.startswith("*.") and pattern[2:] == parent) for pattern in patterns)
+
+
+def _verify_key(key: PublishedKey) -> VerifyKey:
+    return VerifyKey(KeyId(key.key_id), Algorithm(key.algorithm), KeyState(key.state), key.material)

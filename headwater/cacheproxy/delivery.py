@@ -1,0 +1,168 @@
+"""Sending one response: header fields of this hop, then the planned part of the body, or a visible break."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from headwater.cacheproxy.exchange import Exchange
+from headwater.cacheproxy.metrics import CUT_OFF
+from headwater.cacheproxy.sources import Source
+from headwater.cacheproxy.spool import SpoolBroken
+from headwater.cacheproxy.store import BodyUnreadable
+from headwater.rules.bodyplan import (
+    BodyPlan,
+    SendNotModified,
+    SendPart,
+    SendParts,
+    SendPreconditionFailed,
+    SendUnsatisfiable,
+    SendWhole,
+)
+from headwater.rules.cachestatus import with_member
+from headwater.rules.fields import Fields, end_to_end, field, without
+from headwater.rules.ranges import Single
+from headwater.runtime.trace import TRACEPARENT
+
+# Recomputed by every hop, or a matter of the parent's exchange only.
+_OWN_FIELDS = ("age", "cache-status", "via", "content-length", "accept-ranges", "set-cookie", "server", TRACEPARENT)
+# RFC 9110 section 15.4.5: what a 304 carries of the fields that a 200 would have.
+_NOT_MODIFIED_FIELDS = frozenset(
+    ("cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified", "repr-digest")
+)
+CORS_EXPOSED = "Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Repr-Digest, traceparent, Via"
+SMALL_BODY_BYTES = 64 * 1024 * 1024  # bodies in memory up to this size go out in one write
+
+
+async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.StreamResponse:
+    """Answers the request from `source` as planned. A body that breaks is cut off so that the client can tell."""
+    fields = response_fields(exchange, source)
+    match plan:
+        case SendNotModified():
+            kept = tuple((name, value) for name, value in fields if _is_kept_by_not_modified(name))
+            return await _send_small(exchange, 304, kept, b"")
+        case SendPreconditionFailed():
+            return await _send_small(exchange, 412, without(fields, ("content-type",)), b"")
+        case SendUnsatisfiable():
+            ranged = (*without(fields, ("content-type",)), ("Content-Range", f"bytes */{source.size}"))
+            return await _send_small(exchange, 416, ranged, b"")
+        case SendPart(part):
+            ranged = (*fields, ("Content-Range", part.content_range(source.size)))
+            return await _send(exchange, source, 206, ranged, part.first, part.last)
+        case SendParts(parts):
+            return await _send_parts(exchange, source, fields, parts)
+        case SendWhole():
+            last = None if source.size is None else source.size - 1
+            return await _send(exchange, source, source.status, fields, 0, last)
+
+
+def response_fields(exchange: Exchange, source: Source) -> Fields:
+    """The source's fields as this hop passes them on."""
+    received = end_to_end(source.fields)
+    fields = [*without(received, _OWN_FIELDS), *exchange.answer_headers.items()]
+    age = field(received, "age") if source.age_s is None else str(int(source.age_s))
+    if age is not None:
+        fields.append(("Age", age))
+    via = field(received, "via") if source.age_s is None else None
+    own_via = f"1.1 {exchange.node}"
+    fields.append(("Via", f"{via}, {own_via}" if via else own_via))
+    if exchange.cache_status is not None:
+        upstream = field(received, "cache-status") if source.age_s is None else None
+        fields.append(("Cache-Status", with_member(upstream, exchange.cache_status)))
+    fields.append(("Server", "headwater"))
+    if source.status == 200:
+        fields.append(("Accept-Ranges", "bytes"))
+    return tuple(fields)
+
+
+def _is_kept_by_not_modified(name: str) -> bool:
+    name = name.lower()
+    return name in _NOT_MODIFIED_FIELDS or name in ("age", "via", "cache-status") or name.startswith("access-control-")
+
+
+async def _send(
+    exchange: Exchange, source: Source, status: int, fields: Fields, first: int, last: int | None
+) -> web.StreamResponse:
+    """A body of the bytes `first` to `last` (None: until it ends, chunked)."""
+    data = source.in_ram
+    if exchange.method != "HEAD" and data is not None and len(data) <= SMALL_BODY_BYTES:
+        whole = first == 0 and (last is None or last == len(data) - 1)
+        return await _send_small(exchange, status, fields, data if whole else data[first : None if last is None else last + 1])
+    length = None if last is None else last - first + 1
+    return await _stream(exchange, status, fields, length, source.read(first, last))
+
+
+async def _send_parts(exchange: Exchange, source: Source, fields: Fields, parts: tuple[Single, ...]) -> web.StreamResponse:
+    """multipart/byteranges (RFC 9110 section 14.6)."""
+    boundary = secrets.token_hex(12)
+    content_type = field(fields, "content-type")
+    heads = [_part_head(boundary, content_type, part, source.size) for part in parts]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(map(len, heads)) + sum(part.length for part in parts) + len(tail)
+
+    async def body() -> AsyncIterator[bytes]:
+        for head, part in zip(heads, parts, strict=True):
+            yield head
+            async for chunk in source.read(part.first, part.last):
+                yield chunk
+        yield tail
+
+    typed = (*without(fields, ("content-type",)), ("Content-Type", f"multipart/byteranges; boundary={boundary}"))
+    return await _stream(exchange, 206, typed, length, body())
+
+
+def _part_head(boundary: str, content_type: str | None, part: Single, size: int | None) -> bytes:
+    lines = ["", f"--{boundary}", f"Content-Range: {part.content_range(size)}"]
+    if content_type is not None:
+        lines.append(f"Content-Type: {content_type}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def _send_small(exchange: Exchange, status: int, fields: Fields, body: bytes) -> web.StreamResponse:
+    """A whole body from memory in one write."""
+    response = web.Response(status=status, headers=list(fields), body=body or None)
+    exchange.header_sent(status)
+    await response.prepare(exchange.request)
+    await response.write_eof()
+    exchange.sent_bytes = len(body) if exchange.method != "HEAD" else 0
+    return response
+
+
+async def _stream(
+    exchange: Exchange, status: int, fields: Fields, length: int | None, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=list(fields))
+    response.content_length = length
+    if length is None and exchange.request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    exchange.header_sent(status)
+    await response.prepare(exchange.request)
+    if exchange.method == "HEAD":
+        await response.write_eof()
+        return response
+    try:
+        async for chunk in chunks:
+            await response.write(chunk)
+            exchange.sent_bytes += len(chunk)
+    except (SpoolBroken, BodyUnreadable) as error:
+        return _cut_off(exchange, response, type(error).__name__)
+    if length is not None and exchange.sent_bytes != length:
+        return _cut_off(exchange, response, "LengthDiffers")
+    await response.write_eof()
+    return response
+
+
+def _cut_off(exchange: Exchange, response: web.StreamResponse, reason: str) -> web.StreamResponse:
+    """Closes the connection before the announced end: the only way to say in HTTP/1.1 that a body is not whole."""
+    exchange.cut_off = reason
+    CUT_OFF.labels(reason).inc()
+    transport = exchange.request.transport
+    if transport is None:
+        return response
+    if exchange.request.version >= (1, 1):
+        transport.close()  # what was sent so far still arrives; the length or the missing last chunk tells the rest
+    else:
+        transport.abort()  # HTTP/1.0 has no last chunk: only a reset can be told from an end
+    return response

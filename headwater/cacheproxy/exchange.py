@@ -1,0 +1,70 @@
+"""One request and what becomes known of it on its way: read by every step, written to the access log at the end."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from headwater.cacheproxy.roles import ClientAddress, Passage, Site
+from headwater.rules.cachestatus import CacheStatus, Outcome
+from headwater.rules.fields import Fields
+from headwater.rules.requesttarget import Target
+from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
+from headwater.settings.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`started` is monotonic seconds, `now` Unix seconds: one clock reading serves the whole request."""
+
+    request: web.BaseRequest
+    snapshot: Snapshot
+    node: str
+    now: float
+    started: float
+    trace: Trace
+    client: ClientAddress
+    fields: Fields
+    target: Target | None = None
+    site: Site | None = None
+    passage: Passage | None = None
+    key: str | None = None
+    outcome: Outcome = Outcome.LOCAL
+    cache_status: CacheStatus | None = None
+    parent: str | None = None
+    refusal: str | None = None
+    cut_off: str | None = None
+    status: int = 0
+    sent_bytes: int = 0
+    first_byte_s: float | None = None
+    answer_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    def header_sent(self, status: int) -> None:
+        self.status = status
+        self.first_byte_s = time.perf_counter() - self.started
+
+
+def read_exchange(request: web.BaseRequest, snapshot: Snapshot, node: str) -> Exchange:
+    return Exchange(
+        request=request,
+        snapshot=snapshot,
+        node=node,
+        now=time.time(),
+        started=time.perf_counter(),
+        trace=continue_trace(request.headers.get(TRACEPARENT)),
+        client=_client_of(request),
+        fields=tuple(request.headers.items()),
+    )
+
+
+def _client_of(request: web.BaseRequest) -> ClientAddress:
+    """The address of the connection; a forwarded-for header is anybody's claim."""
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return ipaddress.ip_address(peer[0]) if peer else ipaddress.IPv4Address("0.0.0.0")

@@ -1,0 +1,73 @@
+"""What the store knows of an object beside its bytes. It is written behind the body, versioned and checksummed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from headwater.rules.conditionals import parse_etags
+from headwater.rules.fields import Fields, field, merged
+from headwater.rules.freshness import Lifetime, corrected_initial_age, lifetime
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A stored response. `fields` are its end-to-end header fields; times are Unix seconds, as they were when it arrived."""
+
+    key: str
+    status: int
+    fields: Fields
+    size_bytes: int
+    request_time: float
+    response_time: float
+
+    @cached_property
+    def etag(self) -> str | None:
+        tags = parse_etags(field(self.fields, "etag") or "")
+        return tags[0] if tags else None
+
+    @cached_property
+    def last_modified(self) -> str | None:
+        return field(self.fields, "last-modified")
+
+    def lifetime(self, negative_ttl_s: float) -> Lifetime:
+        return lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
+
+    def age_s(self, now: float) -> float:
+        """RFC 9111 section 4.2.3. A clock that was set back must not make a response younger than it arrived."""
+        return self._initial_age_s + max(0.0, now - self.response_time)
+
+    @cached_property
+    def _initial_age_s(self) -> float:
+        return corrected_initial_age(self.fields, self.request_time, self.response_time)
+
+    def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
+        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew."""
+        kept = tuple((name, value) for name, value in self.fields if name.lower() != "age")
+        return replace(self, fields=merged(kept, fields), request_time=request_time, response_time=response_time)
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "key": self.key,
+                "status": self.status,
+                "fields": self.fields,
+                "size_bytes": self.size_bytes,
+                "request_time": self.request_time,
+                "response_time": self.response_time,
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Metadata:
+        """Raises ValueError, KeyError or TypeError on anything else than what `to_json` wrote."""
+        members = json.loads(text)
+        return cls(
+            key=str(members["key"]),
+            status=int(members["status"]),
+            fields=tuple((str(name), str(value)) for name, value in members["fields"]),
+            size_bytes=int(members["size_bytes"]),
+            request_time=float(members["request_time"]),
+            response_time=float(members["response_time"]),
+        )

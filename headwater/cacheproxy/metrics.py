@@ -1,0 +1,37 @@
+"""What the caching proxy counts. Every node is one process with one tier, so no series names the tier."""
+
+from __future__ import annotations
+
+from headwater.runtime.metrics import counter, gauge, histogram
+
+REQUESTS = counter(
+    "headwater_cache_requests_total",
+    "Requests by how the answer was come by (hit, miss, collapsed, revalidated, stale, ...) and status class.",
+    ["outcome", "status"],
+)
+SENT_BYTES = counter("headwater_cache_sent_bytes_total", "Body bytes sent, by outcome.", ["outcome"])
+FIRST_BYTE = histogram(
+    "headwater_cache_first_byte_seconds", "Time from the request's header to the answer's header.", ["outcome"]
+)
+IN_FLIGHT = gauge("headwater_cache_requests_in_flight", "Requests being answered.")
+REFUSALS = counter("headwater_cache_refusals_total", "Requests refused, by reason.", ["reason"])
+CUT_OFF = counter("headwater_cache_cut_off_total", "Clients cut off in the middle of a body, by reason.", ["reason"])
+
+FILLS = counter("headwater_fills_total", "Fills by the state they ended in.", ["state"])
+FILLS_RUNNING = gauge("headwater_fills_running", "Fills under way.")
+FILL_TROUBLES = counter("headwater_fill_troubles_total", "Parents that failed a fill, by trouble.", ["trouble"])
+FILL_RESUMES = counter("headwater_fill_resumes_total", "Fills that went on at a byte offset at another parent.")
+FILL_BYTES = counter("headwater_fill_bytes_total", "Body bytes received from parents.")
+FILL_DISCARDED = counter("headwater_fill_not_stored_total", "Complete fills that were not stored, by reason.", ["reason"])
+
+RAM_BYTES = gauge("headwater_store_ram_bytes", "Body bytes in memory.")
+DISK_BYTES = gauge("headwater_store_disk_bytes", "Bytes of object files on disk.")
+DISK_OBJECTS = gauge("headwater_store_disk_objects", "Objects on disk.")
+LOOKUPS = counter("headwater_store_lookups_total", "Look-ups by where the object was found.", ["place"])
+EVICTIONS = counter("headwater_store_evictions_total", "Objects removed from disk to make room.")
+DISK_TROUBLES = counter(
+    "headwater_store_disk_troubles_total",
+    "Disk reads and writes that failed or found damage; the object was fetched.",
+    ["trouble"],
+)
+GRANTS_CHECKED = counter("headwater_grants_total", "Grants by whether they were remembered or verified anew.", ["how"])

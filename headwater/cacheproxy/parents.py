@@ -1,0 +1,132 @@
+"""Asking a parent: one HTTP request, its failures mapped once to `FillTrouble`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+from yarl import URL
+
+from headwater.rules.fields import Fields
+from headwater.rules.fill import FillTrouble
+from headwater.runtime.problems import PROBLEM_JSON
+from headwater.settings.cache import CacheSettings
+
+READ_BUFFER_BYTES = 512 * 1024
+MAX_HEADER_BYTES = 32 * 1024
+_PARENT_AT_FAULT = frozenset((FillTrouble.CONNECT, FillTrouble.NO_HEADER, FillTrouble.STALLED, FillTrouble.RESET))
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The node to ask: its name (for logs and Cache-Status) and base URL."""
+
+    name: str
+    url: str
+
+
+class ParentTrouble(Exception):
+    """The parent failed this request."""
+
+    def __init__(self, trouble: FillTrouble, detail: str) -> None:
+        super().__init__(f"{trouble}: {detail}")
+        self.trouble = trouble
+
+
+class ParentAnswer:
+    """A parent's header, and its body while it arrives."""
+
+    def __init__(self, response: aiohttp.ClientResponse, stall_timeout_s: float) -> None:
+        self._response = response
+        self._stall_timeout_s = stall_timeout_s
+        self.status = response.status
+        self.fields: Fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
+        self.length = response.content_length
+        self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+
+    @property
+    def refuses_this_node(self) -> bool:
+        """A parent of ours that does not serve us; no answer about the object."""
+        return self.status == 403 and self._response.content_type == PROBLEM_JSON
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Chunks as they arrive. Raises ParentTrouble when they stop coming or end too early."""
+        content = self._response.content
+        while True:
+            try:
+                async with asyncio.timeout(self._stall_timeout_s):
+                    chunk = await content.readany()
+            except TimeoutError as error:
+                raise ParentTrouble(FillTrouble.STALLED, f"no byte for {self._stall_timeout_s} s") from error
+            except aiohttp.ClientPayloadError as error:
+                raise ParentTrouble(FillTrouble.SHORT, str(error)) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise ParentTrouble(FillTrouble.RESET, repr(error)) from error
+            if not chunk:
+                return
+            yield chunk
+
+    def close(self) -> None:
+        """Ends the exchange; the connection is kept only when the body was read to its end."""
+        self._response.release() if self._response.content.at_eof() else self._response.close()
+
+
+class ParentClient:
+    """Connections to all parents of a node. A parent that failed is asked last for a while."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._settings = settings
+        self._down_until: dict[str, float] = {}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> ParentClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._session.close()
+
+    def by_readiness(self, parents: Sequence[Parent]) -> tuple[Parent, ...]:
+        """The parents in their order, those that failed of late last."""
+        now = time.monotonic()
+        return tuple(sorted(parents, key=lambda parent: self._down_until.get(parent.name, 0.0) > now))
+
+    async def ask(self, parent: Parent, path: str, fields: Fields, method: str = "GET") -> ParentAnswer:
+        """Sends the request and waits for the header. Raises ParentTrouble. The caller closes the answer."""
+        try:
+            async with asyncio.timeout(self._settings.first_byte_timeout):
+                response = await self._session.request(
+                    method, URL(parent.url + path, encoded=True), headers=fields, allow_redirects=False
+                )
+        except aiohttp.ClientConnectorError as error:
+            raise self._failed(parent, FillTrouble.CONNECT, error) from error
+        except TimeoutError as error:  # aiohttp's connect timeout is one too
+            connecting = isinstance(error, aiohttp.ServerTimeoutError)
+            raise self._failed(parent, FillTrouble.CONNECT if connecting else FillTrouble.NO_HEADER, error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed(parent, FillTrouble.RESET, error) from error
+        except ValueError as error:
+            raise ParentTrouble(FillTrouble.BAD_RESPONSE, repr(error)) from error
+        return ParentAnswer(response, self._settings.stall_timeout)
+
+    def remember(self, parent: Parent, trouble: FillTrouble) -> None:
+        """A trouble that shows the parent itself to be down puts it last for a while."""
+        if trouble in _PARENT_AT_FAULT:
+            self._down_until[parent.name] = time.monotonic() + self._settings.parent_down
+
+    def _failed(self, parent: Parent, trouble: FillTrouble, error: Exception) -> ParentTrouble:
+        self.remember(parent, trouble)
+        return ParentTrouble(trouble, f"{parent.name}: {error!r}")

@@ -1,0 +1,250 @@
+"""A fill: fetching one object from a parent, resumed at its byte offset when a parent dies. Pure: events in, commands out.
+
+States
+    ASKING      a parent was asked; no usable header yet (at first, or again for a resumption)
+    RECEIVING   body bytes arrive
+    COMPLETE    every byte is in and its digest held: the object may be stored
+    CONFIRMED   a parent answered 304: the stored object is still the one
+    REFUSED     no parent gave a usable header; nothing was sent to any client
+    CUT_OFF     the body broke and no parent could resume it: clients must be able to tell, nothing is stored
+    CANCELLED   nobody follows any more and too little was in
+
+Law
+    - Unfinished is never end-of-file: COMPLETE is reached only by a framed end with the announced length and digest.
+    - Bytes of two versions are never mixed: a resumption needs the same strong validator and the same length.
+    - Each parent in `parents` is asked at most once, in order; a caller that wants a second try names it twice.
+    - An end state is final; later events change nothing and command nothing.
+    - When followers leave and a parent fails in the same moment, leaving wins: nobody is there to resume for.
+
+Rejected: asking two parents at once for one fill (doubles the load on the tier that is in trouble).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from headwater.rules.ranges import Single
+
+
+class FillState(StrEnum):
+    ASKING = "asking"
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    CUT_OFF = "cut_off"
+    CANCELLED = "cancelled"
+
+
+END_STATES = frozenset(FillState) - {FillState.ASKING, FillState.RECEIVING}
+
+
+class FillTrouble(StrEnum):
+    """What can go wrong with one parent; the label of logs and metrics."""
+
+    CONNECT = "connect_failed"
+    NO_HEADER = "first_byte_timeout"
+    RESET = "connection_lost"
+    STALLED = "stalled"
+    SHORT = "body_short"
+    LONG = "body_long"
+    SERVER_ERROR = "server_error"
+    REFUSED = "refused_by_parent"
+    CHANGED = "validator_changed"
+    DIGEST = "digest_wrong"
+    BAD_RESPONSE = "bad_response"
+    NO_PARENT = "no_parent"
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderArrived:
+    """A parent's header. `size` is of the whole representation, None while unknown; `part` is of a 206.
+
+    `framed` says whether the body's end can be told from a broken connection (length or chunks).
+    """
+
+    status: int
+    etag: str | None
+    size: int | None
+    framed: bool = True
+    part: Single | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BytesArrived:
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BodyEnded:
+    """The parent's body ended as its framing said; `digest_holds` is None where no digest was given."""
+
+    digest_holds: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParentFailed:
+    trouble: FillTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class FollowersGone:
+    """No client follows the fill any more."""
+
+
+FillEvent = HeaderArrived | BytesArrived | BodyEnded | ParentFailed | FollowersGone
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask `parent` for the object from byte `offset`; `if_range` is the validator that must still hold."""
+
+    parent: str
+    offset: int
+    if_range: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """The header is final: followers may be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The parent sends everything from byte 0 again: drop the first `count` bytes."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The fill is over in `state`; `trouble` says why when it is not a good end."""
+
+    state: FillState
+    trouble: FillTrouble | None = None
+
+
+FillCommand = Ask | Announce | Skip | End
+
+
+@dataclass(slots=True)
+class FillMachine:
+    """One fill. `confirms` is the stored object's validator when this fill revalidates it."""
+
+    parents: tuple[str, ...]
+    keep_filling_from: float
+    confirms: str | None = None
+    state: FillState = FillState.ASKING
+    received: int = 0
+    resumes: int = 0
+    header: HeaderArrived | None = None
+    trouble: FillTrouble | None = None
+    _asked: int = 0
+    _skip: int = field(default=0)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in END_STATES
+
+    @property
+    def size(self) -> int | None:
+        return self.header.size if self.header else None
+
+    def start(self) -> list[FillCommand]:
+        return self._ask_next(FillTrouble.NO_PARENT)
+
+    def on(self, event: FillEvent) -> list[FillCommand]:
+        """The commands that `event` leads to, in order."""
+        if self.ended:
+            return []
+        match event:
+            case HeaderArrived():
+                return self._on_header(event) if self.header is None else self._on_resumed_header(event, self.header)
+            case BytesArrived(count):
+                return self._on_bytes(count)
+            case BodyEnded(digest_holds):
+                return self._on_end(digest_holds)
+            case ParentFailed(trouble):
+                return self._ask_next(trouble)
+            case FollowersGone():
+                return self._on_alone()
+
+    def _on_header(self, event: HeaderArrived) -> list[FillCommand]:
+        if event.status >= 500:
+            return self._ask_next(FillTrouble.SERVER_ERROR)
+        if event.status == 304:
+            return self._end(FillState.CONFIRMED) if self.confirms else self._ask_next(FillTrouble.BAD_RESPONSE)
+        if event.status == 206:
+            return self._ask_next(FillTrouble.BAD_RESPONSE)  # no range was asked for
+        self.header = event
+        self.state = FillState.RECEIVING
+        return [Announce()]
+
+    def _on_resumed_header(self, event: HeaderArrived, first: HeaderArrived) -> list[FillCommand]:
+        if event.status >= 500:
+            return self._ask_next(FillTrouble.SERVER_ERROR)
+        if event.etag != first.etag or event.size != first.size:
+            return self._ask_next(FillTrouble.CHANGED)
+        if event.status == 206 and event.part is not None and event.part.first == self.received:
+            self.state = FillState.RECEIVING
+            return []
+        if event.status == first.status == 200:
+            self.state = FillState.RECEIVING
+            self._skip = self.received
+            return [Skip(self.received)]
+        return self._ask_next(FillTrouble.BAD_RESPONSE)
+
+    def _on_bytes(self, count: int) -> list[FillCommand]:
+        skipped = min(self._skip, count)
+        self._skip -= skipped
+        self.received += count - skipped
+        if self.size is not None and self.received > self.size:
+            return self._end(FillState.CUT_OFF, FillTrouble.LONG)
+        return []
+
+    def _on_end(self, digest_holds: bool | None) -> list[FillCommand]:
+        if self.state is not FillState.RECEIVING or self._skip:
+            return self._ask_next(FillTrouble.SHORT)
+        if self.size is not None and self.received < self.size:
+            return self._ask_next(FillTrouble.SHORT)
+        if digest_holds is False:
+            return self._end(FillState.CUT_OFF, FillTrouble.DIGEST)
+        return self._end(FillState.COMPLETE)
+
+    def _on_alone(self) -> list[FillCommand]:
+        most_is_in = self.size is not None and self.received >= self.keep_filling_from * self.size
+        if self.header is not None and most_is_in:
+            return []
+        return self._end(FillState.CANCELLED)
+
+    def _ask_next(self, trouble: FillTrouble) -> list[FillCommand]:
+        """The next parent, from where the bytes stop; or the end that clients can tell."""
+        self.trouble = trouble
+        self._skip = 0
+        if self._asked >= len(self.parents):
+            return self._end(FillState.REFUSED if self.header is None else FillState.CUT_OFF, trouble)
+        if self.header is not None and not self._resumable(self.header):
+            return self._end(FillState.CUT_OFF, trouble)
+        parent = self.parents[self._asked]
+        self._asked += 1
+        self.state = FillState.ASKING
+        if self.header is None:
+            return [Ask(parent, 0, None)]
+        self.resumes += 1
+        return [Ask(parent, self.received, self.header.etag)]
+
+    def _resumable(self, header: HeaderArrived) -> bool:
+        """Only a strong validator and a known length prove that the rest belongs to what was sent."""
+        strong = header.etag is not None and not header.etag.startswith("W/")
+        return strong and header.size is not None and header.status == 200
+
+    def _end(self, state: FillState, trouble: FillTrouble | None = None) -> list[FillCommand]:
+        self.state = state
+        self.trouble = trouble
+        return [End(state, trouble)]

@@ -1,0 +1,89 @@
+"""An edge as its viewers see it, in this process: the real proxy, role, store and sockets, before scripted parents."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from edge.role import EdgeRole
+from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
+from headwater.cacheproxy.store import Store
+from headwater.runtime.httpsite import serve_handler
+from headwater.settings.cache import CacheSettings
+from headwater.settings.deployment import Deployment
+from headwater.settings.snapshot import Snapshot
+from headwater.settings.units import Address
+
+EDGE = "fra-1"
+
+
+@dataclass(slots=True)
+class RunningEdge:
+    """`log` holds the access log's lines; `snapshot` may be replaced between requests, as control would."""
+
+    address: Address
+    proxy: CachingProxy
+    client: aiohttp.ClientSession
+    log: io.StringIO
+    snapshot: Snapshot
+
+    def followers(self, key: str) -> int | None:
+        """How many clients follow the running fill; None when there is none."""
+        fill = self.proxy.fills.running(key)
+        return None if fill is None else fill.followers
+
+    def parents_in_order(self, key: str) -> list[str]:
+        return [parent.name for parent in self.proxy._role.parents(key, self.snapshot)]
+
+    def url(self, path: str) -> str:
+        return f"{self.address.url}{path}"
+
+    async def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """(status, fields with names in lower case, body). Raises aiohttp.ClientError when the body is cut off."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.get(self.url(path), headers=fields) as response:
+            return response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
+
+
+def with_parents(deployment: Deployment, parents: list[Address], *, signed: bool = False) -> Snapshot:
+    """The deployment with these shields, and its property signed or not."""
+    some = next(iter(deployment.shields.values()))
+    shields = {
+        f"shield-{n}": some.model_copy(update={"listen": address, "admin": Address(f"127.9.0.{n}", 1)})
+        for n, address in enumerate(parents, 1)
+    }
+    properties = {name: one.model_copy(update={"signed": signed}) for name, one in deployment.properties.items()}
+    return Snapshot(version=1, deployment=deployment.model_copy(update={"shields": shields, "properties": properties}))
+
+
+@asynccontextmanager
+async def running_edge(
+    snapshot: Snapshot, folder: Path, settings: CacheSettings | None = None, *, start_clean: bool = True
+) -> AsyncIterator[RunningEdge]:
+    settings = settings or CacheSettings()
+    listen = snapshot.deployment.edge(EDGE).listen
+    log = structlog.get_logger().bind()
+    lines = io.StringIO()
+    store = Store(folder / "store", settings, log)
+    role = EdgeRole(EDGE, snapshot.deployment, settings.grants_remembered)
+    edge: RunningEdge | None = None
+
+    def current() -> Snapshot:
+        return snapshot if edge is None else edge.snapshot
+
+    async with (
+        caching_proxy(EDGE, role, settings, store, current, "token", log, AccessLog("edge", lines)) as proxy,
+        serve_handler(proxy.serve, listen, drain_s=1, handler_cancellation=True),
+        aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
+    ):
+        edge = RunningEdge(listen, proxy, client, lines, snapshot)
+        yield edge
+    await asyncio.sleep(0)
