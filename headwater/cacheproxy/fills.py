@@ -307,6 +307,10 @@ class Fills:
         fill = self._shared.get(key)
         return fill if fill is not None and fill.shareable and fill.machine.state not in _BAD_ENDS else None
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
     def start(self, order: FillOrder, *, shared: bool = True) -> Fill:
         """Starts a fill; a shared one is found by others until it is stored."""
         fill = Fill(order, self._client, self._store, self._settings, self._log)

@@ -21,6 +21,7 @@ from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.units import Address
+from tests.support.waiting import until
 
 EDGE = "fra-1"
 
@@ -39,6 +40,10 @@ class RunningEdge:
         """How many clients follow the running fill; None when there is none."""
         fill = self.proxy.fills.running(key)
         return None if fill is None else fill.followers
+
+    async def settled(self) -> None:
+        """Waits until every fill has ended and stored what it got."""
+        await until(lambda: not self.proxy.fills.busy)
 
     def parents_in_order(self, key: str) -> list[str]:
         return [parent.name for parent in self.proxy._role.parents(key, self.snapshot)]

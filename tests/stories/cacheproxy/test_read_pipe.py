@@ -52,7 +52,7 @@ async def test_the_store_is_warm_after_a_restart(deployment: Deployment, tmp_pat
         snapshot = with_parents(deployment, [parent.address])
         async with running_edge(snapshot, tmp_path) as edge:
             await edge.get(PATH)
-            await until(lambda: edge.followers(KEY) is None)
+            await edge.settled()
         async with running_edge(snapshot, tmp_path) as edge:
             _, fields, body = await edge.get(PATH)
         assert body == BODY
@@ -206,6 +206,7 @@ async def test_a_stale_object_is_confirmed_by_its_validator(deployment: Deployme
         running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
     ):
         await edge.get(PATH)
+        await edge.settled()
         parent.script = serving(BODY, "Age: 0")
         _, fields, body = await edge.get(PATH)
         assert body == BODY
@@ -228,9 +229,10 @@ async def test_stale_while_revalidate_serves_now_and_asks_meanwhile(deployment: 
         running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
     ):
         await edge.get(PATH)
+        await edge.settled()
         parent.script = answering(0, b"new", '"2"')  # type: ignore[assignment]
         assert (await edge.get(PATH))[2] == b"old"
-        await until(lambda: edge.followers(KEY) is None)
+        await edge.settled()
         assert (await edge.get(PATH))[2] == b"new"
         assert len(parent.asked) == 2
 
@@ -245,6 +247,7 @@ async def test_a_stale_manifest_stands_in_while_no_parent_answers(deployment: De
         running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
     ):
         await edge.get(PATH)
+        await edge.settled()
         await parent.close()
         status, fields, body = await edge.get(PATH)
         assert (status, body) == (200, b"old")
@@ -346,7 +349,7 @@ async def test_a_large_object_goes_through_a_file_and_is_served_from_disk(deploy
         answers = await asyncio.gather(edge.get(PATH), edge.get(PATH, Range="bytes=4000000-4000099"))
         assert answers[0][2] == body
         assert answers[1][2] == body[4000000:4000100]
-        await until(lambda: edge.followers(KEY) is None)
+        await edge.settled()
         status, fields, again = await edge.get(PATH, Range="bytes=1000000-2100000")
         assert (status, again) == (206, body[1000000:2100001])
         assert "hit" in fields["cache-status"]
@@ -359,7 +362,7 @@ async def test_a_damaged_file_is_fetched_again(deployment: Deployment, tmp_path:
         snapshot = with_parents(deployment, [parent.address])
         async with running_edge(snapshot, tmp_path) as edge:
             await edge.get(PATH)
-            await until(lambda: edge.followers(KEY) is None)
+            await edge.settled()
         (file,) = [path for path in (tmp_path / "store" / "objects").rglob("*") if path.is_file()]
         damaged = bytearray(file.read_bytes())
         damaged[500_000] ^= 1
