@@ -8,6 +8,8 @@ import typer
 
 # Modules of this package that each offer `register(app)`.
 GROUPS = (
+    "config",
+    "metrics",
     "node",
     "sign",
     "up",

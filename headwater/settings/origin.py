@@ -15,14 +15,14 @@ from headwater.settings.units import DurationS, ListenAddress, SizeBytes
 class FileStore(Settings):
     """Objects as local files."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field("files", description="Objects as local files.")
     path: Path = Field(description="Folder; relative to the data folder.")
 
 
 class S3Store(Settings):
     """Objects in any S3-compatible store. Credentials come from the environment or a profile, never from this file."""
 
-    kind: Literal["s3"] = "s3"
+    kind: Literal["s3"] = Field("s3", description="Objects in an S3-compatible store.")
     endpoint: str = Field(description="Base URL of the store.", pattern=r"^https?://")
     bucket: str = Field(description="Bucket name.")
     prefix: str = Field("", description="Key prefix inside the bucket.")
