@@ -1,0 +1,118 @@
+// Sends one file: parts to pre-signed URLs, each with its SHA-256; what arrived before a reload is not sent again.
+
+import { ApiProblem, ask, problemOf, videoAt } from "./api.js";
+
+const AT_ONCE = 3;
+const TRIES = 5;
+const FIRST_PAUSE_MS = 500;
+
+/** The unfinished upload of the same file, remembered by the browser: name, size and time of change stand for the file. */
+const memory = {
+  key: (file) => `headwater-upload:${file.name}:${file.size}:${file.lastModified}`,
+  get: (file) => localStorage.getItem(memory.key(file)),
+  set: (file, videoId) => localStorage.setItem(memory.key(file), videoId),
+  forget: (file) => localStorage.removeItem(memory.key(file)),
+};
+
+/**
+ * Uploads `file`; `progress(sentBytes)` is called as bytes leave. Returns the video id.
+ * Throws ApiProblem with what the origin said, or AbortError when `signal` says stop.
+ */
+export async function upload(file, { title, description }, progress, signal) {
+  const { videoId, parts, partSize } = (await resumed(file)) ?? (await begun(file, title, description));
+  const sent = new Map(parts.filter((part) => part.arrived).map((part) => [part.number, part.size]));
+  const report = () => progress([...sent.values()].reduce((sum, count) => sum + count, 0));
+  report();
+  const waiting = parts.filter((part) => !part.arrived);
+  const worker = async () => {
+    for (let part = waiting.shift(); part; part = waiting.shift()) {
+      const start = (part.number - 1) * partSize;
+      await sendPart(part, file.slice(start, start + part.size), signal, (count) => {
+        sent.set(part.number, count);
+        report();
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  await ask(`${videoAt(videoId)}/upload/complete`, { method: "POST", body: {}, patienceMs: 60_000 });
+  memory.forget(file);
+  return videoId;
+}
+
+async function begun(file, title, description) {
+  const body = {
+    title,
+    description,
+    size: file.size,
+    content_type: file.type || "application/octet-stream",
+    filename: file.name,
+  };
+  const headers = { "Idempotency-Key": crypto.randomUUID() };
+  const { video_id: videoId, upload: plan } = await ask("/api/v1/videos", { method: "POST", body, headers });
+  memory.set(file, videoId);
+  return { videoId, parts: plan.parts, partSize: plan.part_size };
+}
+
+async function resumed(file) {
+  const videoId = memory.get(file);
+  if (!videoId) return null;
+  try {
+    const { status } = await ask(videoAt(videoId));
+    if (status !== "uploading") throw new ApiProblem(409, "upload-over", "That upload is finished.");
+    const plan = await ask(`${videoAt(videoId)}/upload`);
+    return { videoId, parts: plan.parts, partSize: plan.part_size };
+  } catch (error) {
+    if (error.status === 0) throw error;
+    memory.forget(file); // finished, collected or deleted: a new upload begins
+    return null;
+  }
+}
+
+async function sendPart(part, blob, signal, progress) {
+  const bytes = await blob.arrayBuffer();
+  const digest = `sha-256=:${base64(await crypto.subtle.digest("SHA-256", bytes))}:`;
+  let pause = FIRST_PAUSE_MS;
+  for (let attempt = 1; ; attempt += 1) {
+    signal.throwIfAborted();
+    try {
+      await put(part.url, bytes, digest, signal, progress);
+      return progress(part.size);
+    } catch (error) {
+      progress(0);
+      // What the origin refused with a reason stays refused; a lost connection and a server's error are tried again.
+      if (error.name === "AbortError" || attempt === TRIES || (error.status > 0 && error.status < 500)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause *= 2;
+    }
+  }
+}
+
+/** XMLHttpRequest, because fetch tells nothing while it sends. */
+function put(url, bytes, digest, signal, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const stop = () => request.abort();
+    signal.addEventListener("abort", stop, { once: true });
+    request.open("PUT", url);
+    request.setRequestHeader("Content-Digest", digest);
+    request.upload.onprogress = (event) => progress(event.loaded);
+    request.onerror = () => reject(new ApiProblem(0, "unreachable", "The connection to the object store was lost."));
+    request.onabort = () => reject(new DOMException("stopped", "AbortError"));
+    request.onloadend = () => signal.removeEventListener("abort", stop);
+    request.onload = () => {
+      if (request.status >= 200 && request.status < 300) return resolve();
+      let content = null;
+      try {
+        content = JSON.parse(request.responseText);
+      } catch {
+        // not a problem document; the status has to do
+      }
+      reject(problemOf(request, content));
+    };
+    request.send(bytes);
+  });
+}
+
+function base64(buffer) {
+  return btoa(String.fromCharCode(...new Uint8Array(buffer)));
+}
