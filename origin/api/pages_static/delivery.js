@@ -22,13 +22,13 @@ export class DeliveryPanel {
     this.strips = Object.fromEntries(TIERS.map((tier) => [tier, root.querySelector(`[data-strip=${tier}]`)]));
   }
 
-  /** The edge that the route goes to; `regions` maps the known regions for the region switch. */
+  /** The edge that the route goes to, and links that watch as from another region. */
   showRoute(route) {
-    const { edge, answer } = route;
+    const { edge } = route;
     this._set("edge", edge.name);
     this._set("pop", edge.pop);
     this._set("region", edge.region);
-    this._showRegions(route, [...new Set([answer.edge, ...answer.alternates].map(({ region }) => region))].sort());
+    this._showRegions(route, [...route.regions].sort());
   }
 
   /** One response; see Player's `segment`. */

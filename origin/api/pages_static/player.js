@@ -97,11 +97,10 @@ export class Player extends EventTarget {
     const position = this.video.currentTime;
     const next = this._attached(position);
     next.once(this.Hls.Events.MANIFEST_PARSED, () => {
-      const playing = !this.video.paused;
+      const handed = former.transferMedia();
       former.destroy();
-      next.attachMedia(this.video);
+      next.attachMedia(handed ?? this.video);
       this.hls = next;
-      if (playing) this.video.play().catch(() => {});
       this._applyChoice();
       this._tell("rungs");
     });
@@ -138,8 +137,9 @@ export class Player extends EventTarget {
 
   _applyChoice() {
     const index = this.hls.levels.findIndex((level) => rungOf(level.url) === this.wanted);
-    this.hls.nextLevel = index;
     if (index < 0) this.wanted = "auto";
+    // Setting it flushes what lies ahead: not worth it when nothing changes.
+    if (index >= 0 || !this.hls.autoLevelEnabled) this.hls.nextLevel = index;
   }
 
   _segment({ frag, networkDetails }) {
@@ -156,14 +156,15 @@ export class Player extends EventTarget {
   }
 
   async _failed(hls, error) {
-    if (hls !== this.hls) return;
+    // A load that the player itself called off, for another rung say, tells nothing of the edge.
+    if (hls !== this.hls || error.details === this.Hls.ErrorDetails.INTERNAL_ABORTED) return;
     if (error.type === this.Hls.ErrorTypes.NETWORK_ERROR) await this._networkFailed(hls, error);
     else if (error.fatal) this._mediaFailed(hls, error);
   }
 
   async _networkFailed(hls, error) {
     const base = this._bases.get(error.networkDetails);
-    if (base === undefined || base === this.route.base) await this._elsewhere(error.response?.code ?? 0);
+    if (base === undefined || base === this.route.base) await this._elsewhere(error.networkDetails?.status ?? error.response?.code ?? 0);
     if (!error.fatal || hls !== this.hls) return;
     // hls.js gave up. What failed is asked for again from here, at growing pauses: there is nothing else left to do.
     if (this.bufferedS() < 1) this._trouble("No edge answers. Trying again.");

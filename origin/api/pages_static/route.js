@@ -41,6 +41,7 @@ export class Route extends EventTarget {
     this.answer = null;
     this.base = "";
     this.edge = null; // {name, pop, region, address}
+    this.regions = new Set(); // all that answers named; a failed edge's region stays
     this._avoided = new Map(); // edge name → until when, ms
     this._moving = null;
     this._timer = 0;
@@ -55,11 +56,6 @@ export class Route extends EventTarget {
 
   url(original) {
     return rebased(original, this.videoId, this.base);
-  }
-
-  /** Whether `url` goes where requests go now: an error of an earlier base is old news. */
-  isCurrent(url) {
-    return url.startsWith(`${this.base}/`);
   }
 
   /** Moves away from the present edge. Returns whether there was somewhere to go. Calls at the same time share one move. */
@@ -127,6 +123,7 @@ export class Route extends EventTarget {
     this.answer = answer;
     this.base = baseOf(answer.hls, this.videoId);
     this.edge = answer.edge;
+    for (const edge of [answer.edge, ...answer.alternates]) this.regions.add(edge.region);
     this._renewIn(renewDelayMs(answer.expires_at, Date.now() / 1000));
   }
 
