@@ -13,6 +13,8 @@ GROUPS = (
     "node",
     "sign",
     "up",
+    "upload",
+    "video",
 )
 
 app = typer.Typer(

@@ -15,16 +15,17 @@ from headwater.runtime.metrics import counter, histogram
 from headwater.runtime.problems import Problem
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
 from origin.objects.interface import ObjectStoreFailed
-from origin.uploads.intake import REFUSED
 from origin.uploads.refusal import Refusal, UploadRefused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 TRACE: Final = web.RequestKey("trace", Trace)
+PROBLEM: Final = web.RequestKey("problem", str)
 UNMATCHED: Final = "unmatched"
 
 REQUESTS = counter("headwater_api_requests_total", "Requests to the API, pages and part URLs.", ["method", "route", "status"])
+PROBLEMS = counter("headwater_api_problems_total", "Requests to the API that were refused or failed, by problem.", ["problem"])
 SECONDS = histogram("headwater_api_request_seconds", "From a request's head to its answer.", ["route"])
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS"})
@@ -66,6 +67,7 @@ def observing(log: Log) -> Middleware:
             route=route,
             status=response.status,
             ms=round(seconds * 1000, 1),
+            problem=request.get(PROBLEM),
             client=request.remote,
             trace_id=trace.trace_id,
         )
@@ -75,31 +77,40 @@ def observing(log: Log) -> Middleware:
 
 
 def answering_failures(log: Log) -> Middleware:
-    """Maps what the parts below raise to problem documents, here and nowhere else."""
+    """Maps what the parts below raise to problem documents, here and nowhere else, and counts them."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except UploadRefused as refused:
-            REFUSED.labels(refused.refusal.value).inc()
-            status, title = STATUS_OF[refused.refusal]
-            raise Problem(status, refused.refusal.value, title, refused.detail, **refused.facts) from refused
-        except ObjectStoreFailed as error:
-            log.error("the object store failed", error=str(error), trace_id=request[TRACE].trace_id)
-            raise _later("store-failed", "Object store failed", "the object store cannot do it just now; try again") from error
-        except SQLAlchemyError as error:
-            log.error("the catalogue failed", error=str(error), trace_id=request[TRACE].trace_id)
-            raise _later("catalogue-failed", "Catalogue failed", "the catalogue cannot do it just now; try again") from error
-        except (Problem, web.HTTPException, ConnectionError):
+        except (web.HTTPException, ConnectionError):
             raise
         except Exception as error:
-            trace_id = request[TRACE].trace_id
-            log.exception("request failed", trace_id=trace_id)
-            detail = f"the origin made a mistake; its log has it under trace id {trace_id}"
-            raise Problem(500, "internal-error", "Internal error", detail) from error
+            problem = _problem_of(error, log, request[TRACE].trace_id)
+            PROBLEMS.labels(problem.kind).inc()
+            request[PROBLEM] = problem.kind
+            raise problem from error
 
     return answer
+
+
+def _problem_of(error: Exception, log: Log, trace_id: str) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case UploadRefused():
+            status, title = STATUS_OF[error.refusal]
+            return Problem(status, error.refusal.value, title, error.detail, **error.facts)
+        case ObjectStoreFailed():
+            log.error("the object store failed", error=str(error), trace_id=trace_id)
+            return _later("store-failed", "Object store failed", "the object store cannot do it just now; try again")
+        case SQLAlchemyError():
+            log.error("the catalogue failed", error=str(error), trace_id=trace_id)
+            return _later("catalogue-failed", "Catalogue failed", "the catalogue cannot do it just now; try again")
+        case _:
+            log.error("request failed", exc_info=error, trace_id=trace_id)
+            detail = f"the origin made a mistake; its log has it under trace id {trace_id}"
+            return Problem(500, "internal-error", "Internal error", detail)
 
 
 def _later(kind: str, title: str, detail: str) -> Problem:

@@ -25,7 +25,7 @@ MAX_SIZE_BYTES: Final = 2**63 - 1  # what the catalogue can hold; the deployment
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _LINE_BREAK = re.compile(r"[\t\r\n]")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
-_CURSOR = re.compile(r"([0-9]{1,12}\.[0-9]{1,17}) ([A-Za-z0-9_-]{11})\Z")
+_CURSOR = re.compile(r"([0-9]{1,12}\.[0-9]{1,20}) ([A-Za-z0-9_-]{11})\Z")
 
 
 def _text(value: str) -> str:

@@ -74,7 +74,7 @@ class Watching:
             raise Problem(409, "not-playable", "Not playable", detail, playability=playable.status)
         route = await self._playback.route(video, self._viewer(request))
         text = absolute_references(await self._master_playlist(video), route.urls.hls or "")
-        return web.Response(text=text, headers={**PRIVATE, "Content-Type": content_type_of(MASTER_PLAYLIST)})
+        return web.Response(body=text.encode(), headers={**PRIVATE, "Content-Type": content_type_of(MASTER_PLAYLIST)})
 
     async def _video(self, request: web.Request) -> Video:
         video_id = video_id_in(request)

@@ -40,7 +40,6 @@ from origin.uploads.refusal import Refusal, UploadRefused
 NUMBERS_NAMED = 20  # of missing parts in the sentence for people; programs get all of them
 
 UPLOADS = counter("headwater_uploads_total", "Uploads by what became of them.", ["outcome"])
-REFUSED = counter("headwater_upload_refusals_total", "Requests about uploads that were refused, by reason.", ["reason"])
 
 
 @dataclass(frozen=True, slots=True)

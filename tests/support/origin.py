@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+from yarl import URL
 
 from headwater.runtime.httpsite import serve_app
 from headwater.settings.deployment import Deployment
@@ -78,7 +79,7 @@ class Creator:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
 
-    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+    async def ask(self, method: str, path: str | URL, **options: Any) -> Answer:
         async with self.session.request(method, path, **options) as response:
             body = await response.json(content_type=None) if "json" in response.content_type else await response.text()
             return Answer(response.status, body, dict(response.headers))

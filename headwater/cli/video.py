@@ -1,0 +1,162 @@
+"""`headwater video list|show`: the origin's videos on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.cli.originclient import (
+    DEFAULT_API,
+    ApiOption,
+    OriginClient,
+    OriginRefused,
+    OriginUnreachable,
+    checked_api,
+    origin_client,
+)
+
+Json = dict[str, Any]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+MOST_IN_ONE_ANSWER = 100
+
+commands = typer.Typer(name="video", help="Look at an origin's videos.", no_args_is_help=True)
+
+
+@commands.command("list")
+def list_videos(
+    api: ApiOption = DEFAULT_API,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List videos, newest first."""
+    videos = _asked(api, lambda origin: _newest(origin, limit))
+    if as_json:
+        print(json.dumps(videos, indent=2))
+        return
+    if not videos:
+        print("There is no video yet: `headwater upload FILE` makes one.")
+        return
+    table = Table("id", "title", "status", "length", "rungs", "created", box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    for video in videos:
+        table.add_row(video["video_id"], Text(video["title"]), _status(video), _length(video), _rungs(video), _created(video))
+    Console().print(table)
+
+
+@commands.command("show")
+def show_video(
+    video_id: Annotated[str, typer.Argument(help="Video id.", metavar="ID")],
+    api: ApiOption = DEFAULT_API,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one video with its renditions and where it plays."""
+    video = _asked(api, lambda origin: origin.json("GET", f"/api/v1/videos/{_segment(video_id)}"))
+    if as_json:
+        print(json.dumps(video, indent=2))
+        return
+    for name, value in _facts(video, checked_api(api)):
+        print(f"{name:<9}{value}")  # URLs stay whole, however narrow the terminal is
+    if video["renditions"]:
+        Console().print(_renditions(video))
+
+
+def _asked(api: str, ask: Callable[[OriginClient], Awaitable[Any]]) -> Any:
+    """What `ask` gets from the origin; or its error on stderr and exit status 1."""
+
+    async def run() -> Any:
+        async with origin_client(checked_api(api)) as origin:
+            return await ask(origin)
+
+    try:
+        return asyncio.run(run())
+    except (OriginRefused, OriginUnreachable) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+async def _newest(origin: OriginClient, limit: int) -> list[Json]:
+    videos: list[Json] = []
+    cursor: str | None = None
+    while len(videos) < limit:
+        query = {"limit": str(min(limit - len(videos), MOST_IN_ONE_ANSWER)), **({"cursor": cursor} if cursor else {})}
+        answer = await origin.json("GET", "/api/v1/videos", params=query)
+        videos += answer["videos"]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    return videos
+
+
+def _segment(video_id: str) -> str:
+    """As one path segment, so that what is no id is refused as such by the origin."""
+    return "".join(
+        character if character.isascii() and (character.isalnum() or character in "-_") else "." for character in video_id
+    )
+
+
+def _facts(video: Json, api: str) -> list[tuple[str, str]]:
+    facts = [
+        ("video", video["video_id"]),
+        ("title", video["title"]),
+        ("status", _status(video)),
+        ("file", f"{video['filename']} ({video['size_bytes']} bytes)"),
+        ("length", _length(video)),
+        ("picture", _picture(video)),
+        ("created", _created(video)),
+    ]
+    if video["failure"]:
+        facts.append(("failure", f"{video['failure']['detail']} ({video['failure']['kind']})"))
+    if video["manifests"]:
+        facts += [("watch", f"{api}/watch/{video['video_id']}"), ("hls", video["manifests"]["hls"])]
+        facts.append(("dash", video["manifests"]["dash"]))
+    return facts
+
+
+def _renditions(video: Json) -> Table:
+    table = Table("codec", "rung", "state", "done", "size", "peak", "average", box=None)
+    for one in video["renditions"]:
+        size = f"{one['width']}x{one['height']}" if one["width"] else ""
+        rates = (_rate(one["bandwidth_bps"]), _rate(one["average_bandwidth_bps"]))
+        table.add_row(one["codec"], one["rung"], one["state"], f"{one['progress']:.0%}", size, *rates)
+    return table
+
+
+def _rate(bps: int | None) -> str:
+    return f"{bps / 1000:.0f} kbit/s" if bps else ""
+
+
+def _status(video: Json) -> str:
+    return f"{video['status']} {video['progress']:.0%}" if video["status"] == "processing" else str(video["status"])
+
+
+def _length(video: Json) -> str:
+    if video["duration_s"] is None:
+        return ""
+    tenths = round(video["duration_s"] * 10)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02}:{tenths % 600 / 10:04.1f}"
+
+
+def _picture(video: Json) -> str:
+    return f"{video['width']}x{video['height']} at {video['frame_rate']}/s" if video["width"] else ""
+
+
+def _rungs(video: Json) -> str:
+    return " ".join(one["rung"] for one in video["renditions"] if one["state"] == "ready" and one["kind"] == "video")
+
+
+def _created(video: Json) -> str:
+    return datetime.fromtimestamp(video["created_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(commands)
