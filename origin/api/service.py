@@ -17,6 +17,7 @@ from headwater.runtime.tasks import Supervised
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 from origin.api.observed import answering_failures, observing
+from origin.api.pages import page_routes
 from origin.api.playback import Playback
 from origin.api.requests import MAX_JSON_BYTES
 from origin.api.uploading import Uploading
@@ -67,6 +68,7 @@ def api_app(
     app.add_routes(Uploading(intake).routes())
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
     app.add_routes(part_routes(stores.parts))
+    app.add_routes(page_routes())
     return app
 
 
