@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from aiohttp import web
@@ -80,7 +80,7 @@ class CachingProxy:
                 return await _refuse(exchange, refused)
             except ConnectionError:
                 exchange.cut_off = exchange.cut_off or "client_gone"
-                raise
+                return web.Response(status=CLIENT_GONE)  # to nobody: the server finds the connection closed
             finally:
                 self._record(exchange)
 
@@ -120,22 +120,27 @@ class CachingProxy:
 
     async def _respond(self, exchange: Exchange, key: str) -> web.StreamResponse:
         """Look up, then reuse, revalidate or fill."""
-        for _ in range(LOOKUPS_AT_MOST):
+        for attempt in range(LOOKUPS_AT_MOST):
             stored = await self._store.look_up(key)
             if stored is None:
                 answered = await self._fill(exchange, key, None)
             else:
-                answered = await self._reuse(exchange, key, stored)
+                answered = await self._reuse(exchange, key, stored, confirmed=attempt > 0)
             if answered is not None:
                 return answered
         raise Refused(502, "revalidation_unstable", "the object changed faster than it could be read; try again")
 
-    async def _reuse(self, exchange: Exchange, key: str, stored: Stored) -> web.StreamResponse | None:
-        """Serves a stored object, asking a parent first where it is stale. None: look it up again."""
+    async def _reuse(self, exchange: Exchange, key: str, stored: Stored, *, confirmed: bool) -> web.StreamResponse | None:
+        """Serves a stored object, asking a parent first where it is stale. None: look it up again.
+
+        One that a parent `confirmed` for this very request serves it, whatever age it arrived with (RFC 9111 section 4.3).
+        """
         try:
             life = stored.metadata.lifetime(self._settings.negative_ttl)
             age_s = stored.metadata.age_s(exchange.now)
             reuse = decide_reuse(life, age_s)
+            if confirmed:
+                return await self._deliver_stored(exchange, stored, Outcome.REVALIDATED, age_s, life.fresh_s - age_s)
             if reuse is Reuse.REVALIDATE:
                 return await self._fill(exchange, key, stored)
             if reuse is Reuse.STALE_WHILE_REVALIDATE:
@@ -149,7 +154,8 @@ class CachingProxy:
         self, exchange: Exchange, stored: Stored, outcome: Outcome, age_s: float, ttl_s: float
     ) -> web.StreamResponse:
         exchange.outcome = outcome
-        exchange.cache_status = CacheStatus(self._node, outcome, ttl_s=ttl_s)
+        fwd_status = 304 if outcome is Outcome.REVALIDATED else None
+        exchange.cache_status = CacheStatus(self._node, outcome, ttl_s=ttl_s, fwd_status=fwd_status)
         return await self._plan_and_deliver(exchange, StoredSource(stored, age_s))
 
     def _revalidate_behind(self, exchange: Exchange, key: str, stored: Stored) -> None:
@@ -162,7 +168,8 @@ class CachingProxy:
         running = self.fills.running(key)
         fill = running or self.fills.start(self._order(exchange, key, stale))
         leads = running is None
-        with fill.followed():
+        # A HEAD wants no body, so it does not follow: what it started is filled for whoever asks next.
+        with nullcontext() if exchange.method == "HEAD" else fill.followed():
             await fill.decided.wait()
             if fill.header is not None and not leads and not fill.shareable:
                 return await self._go_alone(exchange, key)

@@ -211,9 +211,21 @@ async def test_a_stale_object_is_confirmed_by_its_validator(deployment: Deployme
         _, fields, body = await edge.get(PATH)
         assert body == BODY
         assert parent.asked[1].fields["if-none-match"] == '"v1"'
-        assert "hit" in fields["cache-status"]
-        await edge.get(PATH)
+        assert fields["cache-status"].startswith("fra-1; fwd=stale; fwd-status=304; ttl=")
+        assert "hit" in (await edge.get(PATH))[1]["cache-status"]
         assert len(parent.asked) == 2
+
+
+async def test_an_object_that_arrives_stale_is_served_after_each_confirmation(deployment: Deployment, tmp_path: Path) -> None:
+    async with (
+        scripted_parent(serving(BODY, "Age: 100")) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
+    ):
+        for _ in range(3):
+            status, _, body = await edge.get(PATH)
+            assert (status, body) == (200, BODY)
+            await edge.settled()
+        assert ["if-none-match" in asked.fields for asked in parent.asked] == [False, True, True]
 
 
 async def test_stale_while_revalidate_serves_now_and_asks_meanwhile(deployment: Deployment, tmp_path: Path) -> None:
@@ -410,3 +422,15 @@ async def test_a_request_that_comes_back_is_a_loop(deployment: Deployment, tmp_p
         status, _, _ = await edge.get(PATH, CDN_Loop="other; x=1, fra-1")
         assert status == 508
         assert parent.asked == []
+
+
+async def test_a_head_of_a_cold_object_fills_it_for_the_next_get(deployment: Deployment, tmp_path: Path) -> None:
+    async with (
+        scripted_parent(serving(BODY)) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
+    ):
+        async with edge.client.head(edge.url(PATH)) as response:
+            assert (response.status, response.content_length) == (200, len(BODY))
+        await edge.settled()
+        assert "hit" in (await edge.get(PATH))[1]["cache-status"]
+        assert [asked.line.split()[0] for asked in parent.asked] == ["GET"]
