@@ -10,6 +10,7 @@ import typer
 GROUPS = (
     "config",
     "metrics",
+    "loadtest",
     "node",
     "sign",
     "up",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from headwater.settings.deployment import Deployment
 
 KeyPath = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,25 @@ class ConfigError(Exception):
 
 def load_deployment(file: Path) -> Deployment:
     """The deployment that `file` describes, its data folder made absolute. Raises ConfigError with all problems."""
+    return parse_deployment(read_text(file), file)
+
+
+def read_text(file: Path) -> str:
+    """The file's text. Raises ConfigError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([Problem(file, 0, "", f"cannot be read: {error}; name an existing YAML file")]) from error
-    return parse_deployment(text, file)
 
 
 def parse_deployment(text: str, file: Path) -> Deployment:
     """As `load_deployment`, for text that came from `file`."""
+    deployment = parse_settings(Deployment, text, file, example="configs/lab.yaml")
+    return deployment.model_copy(update={"data": (file.resolve().parent / deployment.data).resolve()})
+
+
+def parse_settings(model: type[Model], text: str, file: Path, *, example: str) -> Model:
+    """What the YAML `text`, which came from `file`, says as `model`. Raises ConfigError with all problems."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
@@ -60,30 +71,30 @@ def parse_deployment(text: str, file: Path) -> Deployment:
         reason = getattr(error, "problem", None) or str(error)
         raise ConfigError([Problem(file, line, "", f"is not YAML: {reason}")]) from error
     if not isinstance(content, dict):
-        raise ConfigError([Problem(file, 0, "", "is empty or no mapping; start from configs/lab.yaml")])
+        raise ConfigError([Problem(file, 0, "", f"is empty or no mapping; start from {example}")])
     problems = _duplicate_keys(root, file)
     try:
-        deployment = Deployment.model_validate(content)
+        settings = model.model_validate(content)
     except ValidationError as error:
-        problems += [_problem(detail, root, file) for detail in error.errors(include_url=False)]
+        problems += [_problem(detail, root, file, model) for detail in error.errors(include_url=False)]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
-    return deployment.model_copy(update={"data": (file.resolve().parent / deployment.data).resolve()})
+    return settings
 
 
-def _problem(detail: Any, root: yaml.Node | None, file: Path) -> Problem:
+def _problem(detail: Any, root: yaml.Node | None, file: Path, model: type[BaseModel]) -> Problem:
     path: KeyPath = tuple(detail["loc"])
     reason = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        reason = _unknown_key(path)
+        reason = _unknown_key(path, model)
     elif detail["type"] == "missing":
         reason = "is missing"
     shown = ".".join(str(step) for step in _without_tags(path, root))
     return Problem(file, _line_of(root, path), shown, reason)
 
 
-def _unknown_key(path: KeyPath) -> str:
-    known = _known_keys(Deployment, path[:-1])
+def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
+    known = _known_keys(model, path[:-1])
     nearest = difflib.get_close_matches(str(path[-1]), known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(sorted(known))}"
     return f"unknown key; {hint}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from headwater.settings.cache import CacheSettings
 from headwater.settings.model import Settings, quantity
-from headwater.settings.units import DurationS, ListenAddress, RateBps
+from headwater.settings.units import DurationS, ListenAddress, Network, RateBps
 
 NodeName: TypeAlias = str
 
@@ -47,9 +46,7 @@ class Pop(Settings):
 class Region(Settings):
     """Viewers' networks that are served by the same POPs."""
 
-    networks: list[IPv4Network | IPv6Network] = Field(
-        [], description="Networks of viewers or of their resolvers; the longest match wins."
-    )
+    networks: list[Network] = Field([], description="Networks of viewers or of their resolvers; the longest match wins.")
     spill: list[str] = Field([], description="Regions to use when none of this one's POPs can serve, nearest first.")
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 from headwater.rules.addresses import Address as Address
 
@@ -73,6 +74,18 @@ def parse_address(value: object) -> Address:
     raise ValueError("an IP address and a port from 1 to 65535 were expected, such as '127.0.0.1:7080'")
 
 
+def parse_network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        network = ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError("a network such as '192.0.2.0/24' or '2001:db8::/48' was expected") from None
+    if str(network.network_address) != str(ipaddress.ip_interface(str(value)).ip):
+        raise ValueError(f"the address has bits beyond the network's length; did you mean '{network}'?")
+    return network
+
+
 DurationS = Annotated[
     float,
     BeforeValidator(parse_duration_s),
@@ -96,4 +109,10 @@ ListenAddress = Annotated[
     BeforeValidator(parse_address),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "address"}),
+]
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(parse_network),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "network"}),
 ]
