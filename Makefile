@@ -28,7 +28,7 @@ demo: $(VENV)/runtime.stamp $(PAGES)/node_modules/installed.stamp
 	@exec $(BIN)/headwater up $(CONFIG) --demo
 
 test: $(VENV)/dev.stamp $(PAGES)/node_modules/installed.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,18 @@ async def no_task_is_left_behind() -> AsyncIterator[None]:
     await asyncio.sleep(0)
     left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not task.done()}
     assert not left, f"tasks left behind: {left}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With HEADWATER_REQUIRE_ALL=1 a test that would be skipped, for a program that is missing say, fails instead.
+
+    The real media files beside a clone are the exception: they are no part of the project.
+    """
+    report = yield
+    required = os.environ.get("HEADWATER_REQUIRE_ALL") == "1" and not hasattr(report, "wasxfail")
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    if report.skipped and required and "shared/media" not in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{reason}; HEADWATER_REQUIRE_ALL=1 allows no skip"
+    return report
