@@ -1,0 +1,76 @@
+"""The sound, encoded once over the whole file: one range's AAC would leave a gap where the next begins."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from pathlib import Path
+
+from headwater.rules.mediapath import INIT, segment_name
+from origin.transcode.child import Limits, run_child
+from origin.transcode.encode import FRAGMENTS, check_ending
+from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.initsegment import canonical_init, timescale
+from origin.transcode.isobmff import SYNC_FLAGS, NotIsoBmff, Sample, encode_segment, read_moov, read_samples
+from origin.transcode.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, audio_cuts
+from origin.transcode.source import ProbeReport
+from origin.transcode.tools import Ffmpeg, common_arguments, hostile_input
+
+ENCODER_DELAY = 1024  # samples of silence before the first, by ffmpeg's AAC encoder
+CPU_PER_AUDIO_SECOND = 2
+
+
+def encode_audio(
+    ffmpeg: Ffmpeg, master: Path, report: ProbeReport, timing: Timing, kbps: int, stall_s: float, folder: Path
+) -> None:
+    """Writes the audio's segments and `init.mp4` into `folder`. Raises TaskFailed."""
+    seconds = math.ceil(timing.duration) + 60
+    room = 64 * 2**20 + kbps * 1000 * seconds
+    limits = Limits(cpu_s=CPU_PER_AUDIO_SECOND * seconds, file_bytes=room, stall_s=stall_s)
+    check_ending(run_child(audio_command(ffmpeg, master, report, timing, kbps), folder, limits), 0.0)
+    fragments = folder / FRAGMENTS
+    try:
+        cut_audio(fragments, timing, folder)
+    except NotIsoBmff as error:
+        raise TaskFailed(FailureKind.INCONSISTENT, f"What ffmpeg wrote cannot be cut: {error}.") from error
+    fragments.unlink()
+
+
+def audio_command(ffmpeg: Ffmpeg, master: Path, report: ProbeReport, timing: Timing, kbps: int) -> list[str]:
+    """Stereo at 48 kHz from time 0 to the picture's end; gaps in the source become silence."""
+    assert report.audio is not None
+    zero = f"{float(report.zero):.6f}"
+    samples = round(timing.duration * AUDIO_RATE_HZ)
+    filters = [
+        f"asetpts=PTS-({zero})/TB",
+        f"aresample={AUDIO_RATE_HZ}:async=1:min_hard_comp=0.1:first_pts=0",
+        "aformat=sample_fmts=fltp:channel_layouts=stereo",
+        f"apad=whole_len={samples}",
+        f"atrim=end_sample={samples}",
+    ]
+    return [
+        *common_arguments(ffmpeg),
+        *("-copyts", *hostile_input(master)),
+        *("-map", f"0:{report.audio.index}", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-af", ",".join(filters), "-c:a", "aac", "-b:a", f"{kbps}k", "-flags:a", "+bitexact", "-fflags", "+bitexact"),
+        *("-f", "mp4", "-movflags", "+cmaf+default_base_moof+skip_trailer", "-frag_duration", "4000000", "-use_editlist", "0"),
+        *("-y", FRAGMENTS),
+    ]
+
+
+def cut_audio(fragments: Path, timing: Timing, folder: Path) -> None:
+    """Cuts at the AAC frames nearest to the video's segment ends. Raises NotIsoBmff."""
+    with fragments.open("rb") as file:
+        moov = read_moov(file)
+        if timescale(moov) != AUDIO_RATE_HZ:
+            raise NotIsoBmff(f"its clock runs at {timescale(moov)} Hz instead of {AUDIO_RATE_HZ}")
+        samples = read_samples(file)
+        done = 0
+        for number, cut in enumerate(audio_cuts(timing, round(timing.duration * AUDIO_RATE_HZ) + ENCODER_DELAY)):
+            segment = [Sample(AAC_FRAME, SYNC_FLAGS, 0, sample.data) for sample in islice(samples, cut - done)]
+            # The encoder's count of frames may be one off at the very end.
+            if len(segment) < cut - done - 1 or not segment:
+                raise NotIsoBmff(f"audio segment {number} has {len(segment)} of {cut - done} frames")
+            (folder / segment_name(number)).write_bytes(encode_segment(number, done * AAC_FRAME, segment))
+            done += len(segment)
+    (folder / INIT).write_bytes(canonical_init(moov, ENCODER_DELAY))

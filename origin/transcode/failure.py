@@ -1,0 +1,80 @@
+"""Every way in which making a video can fail, with the sentence its creator reads and what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Stable words: the API, the catalogue, logs and metrics use them."""
+
+    EMPTY = "empty"
+    NOT_A_VIDEO = "not-a-video"
+    PLAYLIST = "playlist"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    NO_VIDEO_STREAM = "no-video-stream"
+    UNSUPPORTED_CODEC = "unsupported-codec"
+    DIMENSIONS = "dimensions"
+    TOO_LONG = "too-long"
+    TOO_COSTLY = "too-costly"
+    STALLED = "stalled"
+    MASTER_MISSING = "master-missing"
+    TOOL_FAILED = "tool-failed"
+    WORKER_LOST = "worker-lost"
+    INCONSISTENT = "inconsistent"
+
+
+# The file's own fault: the same file fails the same way, so it is not tried again.
+OF_THE_FILE = frozenset(
+    {
+        FailureKind.EMPTY,
+        FailureKind.NOT_A_VIDEO,
+        FailureKind.PLAYLIST,
+        FailureKind.TRUNCATED,
+        FailureKind.NO_VIDEO_STREAM,
+        FailureKind.UNSUPPORTED_CODEC,
+        FailureKind.DIMENSIONS,
+        FailureKind.TOO_LONG,
+    }
+)
+
+CURES: dict[FailureKind, str] = {
+    FailureKind.EMPTY: "Export the video again and upload that file.",
+    FailureKind.NOT_A_VIDEO: "Upload an MP4, MOV, MKV, WebM, AVI, FLV, MPEG, Ogg, ASF or MXF file.",
+    FailureKind.PLAYLIST: "Upload the video file itself; a playlist's references are never followed.",
+    FailureKind.TRUNCATED: "Copy or export the file again and upload the whole of it.",
+    FailureKind.DAMAGED: "Play the file to the end on your computer, export it again and upload that.",
+    FailureKind.NO_VIDEO_STREAM: "Upload a file with a moving picture.",
+    FailureKind.UNSUPPORTED_CODEC: "Export the video as H.264, HEVC, VP9 or AV1 and upload that.",
+    FailureKind.DIMENSIONS: "Export the video in a usual size and upload that.",
+    FailureKind.TOO_LONG: "Cut the video into shorter files.",
+    FailureKind.TOO_COSTLY: "Export the video as plain H.264 and upload that.",
+    FailureKind.STALLED: "Ask the operator to requeue the video; its log names the task that made no progress.",
+    FailureKind.MASTER_MISSING: "Upload the file again.",
+    FailureKind.TOOL_FAILED: "Ask the operator to requeue the video; the transcoder's log has ffmpeg's last lines.",
+    FailureKind.WORKER_LOST: "Ask the operator to requeue the video; a worker process died again and again.",
+    FailureKind.INCONSISTENT: "Ask the operator to look at the transcoder's log; what was made did not pass its own check.",
+}
+
+
+class TaskFailed(Exception):
+    """A task cannot give its result. `detail` is a sentence for the creator; `trace` is for the log only."""
+
+    def __init__(self, kind: FailureKind, detail: str, trace: str = "") -> None:
+        super().__init__(kind, detail, trace)  # the arguments make it cross process borders unchanged
+        self.kind = kind
+        self.detail = detail
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+    @property
+    def worth_retrying(self) -> bool:
+        return self.kind not in OF_THE_FILE
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do."""
+        return f"{self.detail} {CURES[self.kind]}"

@@ -1,0 +1,55 @@
+"""HLS playlists (RFC 8216bis) of finished renditions. Text from values; all references are relative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from headwater.rules.mediapath import INIT, MEDIA_PLAYLIST, segment_name
+from origin.transcode.rendition import Rendition
+
+VERSION = 7  # EXT-X-MAP in a playlist of whole segments needs 6; 7 is what fMP4 players expect
+AUDIO_GROUP = "audio"
+
+
+def media_playlist(rendition: Rendition) -> str:
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        f"#EXT-X-TARGETDURATION:{rendition.target_duration_s}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+        f'#EXT-X-MAP:URI="{INIT}"',
+    ]
+    for number, segment in enumerate(rendition.segments):
+        lines += [f"#EXTINF:{float(Fraction(segment.ticks, rendition.timescale)):.6f},", segment_name(number)]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def master_playlist(video: Sequence[Rendition], audio: Rendition | None) -> str:
+    """Variants by rising bandwidth. A variant's bandwidth includes the sound."""
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    if audio is not None:
+        language = f'LANGUAGE="{audio.language}",' if audio.language else ""
+        lines.append(
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{AUDIO_GROUP}",NAME="Audio",{language}DEFAULT=YES,AUTOSELECT=YES,'
+            f'CHANNELS="{audio.channels}",URI="{audio.path}/{MEDIA_PLAYLIST}"'
+        )
+    for rendition in sorted(video, key=lambda item: (item.width or 0) * (item.height or 0)):
+        lines += [_stream_inf(rendition, audio), f"{rendition.path}/{MEDIA_PLAYLIST}"]
+    return "\n".join([*lines, ""])
+
+
+def _stream_inf(video: Rendition, audio: Rendition | None) -> str:
+    both = [video] if audio is None else [video, audio]
+    attributes = [
+        f"BANDWIDTH={sum(item.bandwidth_bps for item in both)}",
+        f"AVERAGE-BANDWIDTH={sum(item.average_bandwidth_bps for item in both)}",
+        f'CODECS="{",".join(item.codecs for item in both)}"',
+        f"RESOLUTION={video.width}x{video.height}",
+        f"FRAME-RATE={float(video.frame_rate or 0):.3f}",
+    ]
+    if audio is not None:
+        attributes.append(f'AUDIO="{AUDIO_GROUP}"')
+    return "#EXT-X-STREAM-INF:" + ",".join(attributes)

@@ -1,0 +1,153 @@
+"""Reads what is in a media file with PyAV and prints it as JSON. Runs as a child of its own, under limits: input is hostile.
+
+`python -m origin.transcode.probechild FILE` → {"facts": …} or {"unreadable": reason}. Nothing is decoded beyond what
+libavformat needs to name the streams; every packet's times are read, which also finds out where the data really ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from array import array
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from origin.transcode.source import DEMUXERS
+
+OPTIONS = {
+    "format_whitelist": ",".join(DEMUXERS),
+    "protocol_whitelist": "file",
+    "probesize": "20000000",
+    "analyzeduration": "10000000",
+}
+HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # ISO/IEC 23091-2, table 3
+
+
+def facts(path: str) -> dict[str, Any]:
+    with av.open(path, mode="r", options=OPTIONS, metadata_errors="replace") as container:
+        chosen = _chosen_video(container)
+        times = _packet_times(container, chosen)
+        rotation = 0 if chosen is None else _rotation(path, container.streams.video.index(chosen))
+        start = container.start_time / av.time_base if container.start_time is not None else min(times.firsts, default=0.0)
+        return {
+            "demuxer": container.format.name.split(",")[0],
+            "start": start,
+            "stated_duration": container.duration / av.time_base if container.duration else None,
+            "data_end": max(times.ends.values(), default=start),
+            "damaged_packets": times.damaged,
+            "streams": len(container.streams),
+            "video": None if chosen is None else {**_video(chosen, times), "rotation": rotation},
+            "audio": [_audio(stream, times) for stream in container.streams.audio],
+        }
+
+
+def _chosen_video(container: InputContainer) -> av.VideoStream | None:
+    """The default stream, else the largest; cover pictures are none."""
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return max(
+        moving,
+        key=lambda stream: (bool(stream.disposition & Disposition.default), stream.width * stream.height, -stream.index),
+        default=None,
+    )
+
+
+class _Times:
+    def __init__(self) -> None:
+        self.pictures = array("d")
+        self.ends: dict[int, float] = {}
+        self.firsts: list[float] = []
+        self.damaged = 0
+
+
+def _packet_times(container: InputContainer, chosen: av.VideoStream | None) -> _Times:
+    times = _Times()
+    wanted = [stream for stream in container.streams if stream.type == "audio" or stream is chosen]
+    if not wanted:
+        return times
+    packets: Iterable[av.Packet[Any]] = container.demux(wanted)
+    try:
+        for packet in packets:
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None or packet.time_base is None or packet.is_discard:
+                continue
+            times.damaged += packet.is_corrupt
+            at = float(stamp * packet.time_base)
+            index = packet.stream.index
+            if index not in times.ends:
+                times.firsts.append(at)
+            end = float((stamp + (packet.duration or 0)) * packet.time_base)
+            times.ends[index] = max(times.ends.get(index, -math.inf), end)
+            if chosen is not None and index == chosen.index:
+                times.pictures.append(at)
+    except av.FFmpegError:
+        times.damaged += 1
+    return times
+
+
+def _video(stream: av.VideoStream, times: _Times) -> dict[str, Any]:
+    pictures = sorted(times.pictures)
+    steps = sorted(after - before for before, after in zip(pictures, pictures[1:], strict=False)) or [0.0]
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    base = stream.base_rate
+    if base and steps[len(steps) // 2] and abs(steps[len(steps) // 2] * base - 1) < 0.02:
+        rate = base  # the average of a short or edited stream is off by its ends
+    return {
+        "index": stream.index,
+        "codec": context.codec.canonical_name,
+        "width": context.width,
+        "height": context.height,
+        "pixel_format": context.pix_fmt or "",
+        "sample_aspect": str(stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)),
+        "stated_rate": str(rate) if rate else None,
+        "transfer": HDR_TRANSFERS.get(int(context.color_trc), ""),
+        "first": pictures[0] if pictures else 0.0,
+        "last": pictures[-1] if pictures else 0.0,
+        "end": times.ends.get(stream.index, 0.0),
+        "pictures": len(pictures),
+        "step_10": steps[len(steps) // 10],
+        "step_50": steps[len(steps) // 2],
+        "step_90": steps[len(steps) * 9 // 10],
+    }
+
+
+def _rotation(path: str, index: int) -> int:
+    """Degrees clockwise to show the picture upright. Only a decoded picture tells; one that cannot be decoded has none."""
+    with av.open(path, mode="r", options=OPTIONS, metadata_errors="replace") as container:
+        try:
+            for frame in container.decode(container.streams.video[index]):
+                return -frame.rotation % 360
+        except av.FFmpegError:
+            pass
+    return 0
+
+
+def _audio(stream: av.AudioStream, times: _Times) -> dict[str, Any]:
+    context = stream.codec_context
+    return {
+        "index": stream.index,
+        "codec": context.name if context else "",
+        "channels": context.channels if context else 0,
+        "sample_rate": context.sample_rate if context else 0,
+        "language": stream.language or "",
+        "default": bool(stream.disposition & Disposition.default),
+        "end": times.ends.get(stream.index, 0.0),
+    }
+
+
+def main() -> None:
+    try:
+        answer: dict[str, Any] = {"facts": facts(sys.argv[1])}
+    except (av.FFmpegError, ValueError) as error:
+        answer = {"unreadable": getattr(error, "strerror", None) or str(error)}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

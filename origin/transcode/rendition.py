@@ -1,0 +1,165 @@
+"""A finished rendition as its manifests describe it, and the check that it must pass before anyone sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from headwater.rules.mediapath import INIT, segment_name
+from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.initsegment import codecs, timescale
+from origin.transcode.isobmff import NotIsoBmff, read_moov, segment_facts
+
+DESCRIPTION = "rendition.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSize:
+    """`ticks` of the rendition's timescale, `size` in bytes."""
+
+    ticks: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """`segments` in order from number 0. `frame_rate`, `width` and `height` are of video only; `channels` of audio only."""
+
+    codec: str
+    rung: str
+    kind: Literal["video", "audio"]
+    codecs: str
+    timescale: int
+    segments: tuple[SegmentSize, ...]
+    init_bytes: int
+    width: int | None = None
+    height: int | None = None
+    frame_rate: Fraction | None = None
+    channels: int | None = None
+    language: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"{self.codec}/{self.rung}"
+
+    @property
+    def duration(self) -> Fraction:
+        return Fraction(sum(segment.ticks for segment in self.segments), self.timescale)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.init_bytes + sum(segment.size for segment in self.segments)
+
+    @property
+    def target_duration_s(self) -> int:
+        """EXT-X-TARGETDURATION: no segment, rounded to whole seconds, is longer (RFC 8216 4.3.3.1)."""
+        longest = Fraction(max(segment.ticks for segment in self.segments), self.timescale)
+        return max(1, math.floor(longest + Fraction(1, 2)))
+
+    @property
+    def average_bandwidth_bps(self) -> int:
+        return math.ceil(8 * sum(segment.size for segment in self.segments) / self.duration)
+
+    @property
+    def bandwidth_bps(self) -> int:
+        """The peak over contiguous segments that last 0.5 to 1.5 target durations together (RFC 8216 4.1)."""
+        low, high = Fraction(self.target_duration_s, 2), Fraction(3 * self.target_duration_s, 2)
+        peak = Fraction(self.average_bandwidth_bps)
+        for first in range(len(self.segments)):
+            size, lasts = 0, Fraction(0)
+            for segment in self.segments[first:]:
+                size += segment.size
+                lasts += Fraction(segment.ticks, self.timescale)
+                if lasts > high:
+                    break
+                if lasts >= low:
+                    peak = max(peak, 8 * size / lasts)
+        return math.ceil(peak)
+
+    def to_json(self) -> str:
+        values = asdict(self)
+        values["segments"] = [[segment.ticks, segment.size] for segment in self.segments]
+        values["frame_rate"] = str(self.frame_rate) if self.frame_rate else None
+        return json.dumps(values, sort_keys=True)
+
+
+def rendition_from_json(text: str) -> Rendition:
+    values: dict[str, Any] = json.loads(text)
+    values["segments"] = tuple(SegmentSize(*pair) for pair in values["segments"])
+    values["frame_rate"] = Fraction(values["frame_rate"]) if values["frame_rate"] else None
+    return Rendition(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRung:
+    """What the files of a rendition say: header facts, and each segment's."""
+
+    codecs: str
+    timescale: int
+    init_bytes: int
+    segments: tuple[SegmentSize, ...]
+
+
+def measure(files: Sequence[Path], init: Path) -> MeasuredRung:
+    """Reads every segment back and checks that they join: numbers, times, keyframes. Raises TaskFailed."""
+    try:
+        with init.open("rb") as file:
+            moov = read_moov(file)
+        facts = [(file, segment_facts(file.read_bytes()), file.stat().st_size) for file in files]
+    except (NotIsoBmff, OSError) as error:
+        raise TaskFailed(FailureKind.INCONSISTENT, f"A segment cannot be read back: {error}.") from error
+    expected = 0
+    for number, (file, fact, _) in enumerate(facts):
+        if file.name != segment_name(number):
+            raise _inconsistent(f"segment {number} is called {file.name}")
+        if fact.decode_time != expected:
+            raise _inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}")
+        if not fact.starts_with_sync:
+            raise _inconsistent(f"segment {number} does not begin with a keyframe")
+        if fact.first_offset != facts[0][1].first_offset:
+            raise _inconsistent(f"segment {number} is presented {fact.first_offset} ticks late")
+        expected += fact.duration
+    sizes = tuple(SegmentSize(fact.duration, size) for _, fact, size in facts)
+    return MeasuredRung(codecs(moov), timescale(moov), init.stat().st_size, sizes)
+
+
+def _inconsistent(what: str) -> TaskFailed:
+    return TaskFailed(FailureKind.INCONSISTENT, f"The stream does not join: {what}.")
+
+
+def boundaries(rendition: Rendition) -> list[Fraction]:
+    """Where segments end, in seconds."""
+    ends, at = [], 0
+    for segment in rendition.segments:
+        at += segment.ticks
+        ends.append(Fraction(at, rendition.timescale))
+    return ends
+
+
+def check_renditions(renditions: Sequence[Rendition], duration: Fraction, frame: Fraction) -> None:
+    """Video rungs switch at the same places and all last as long as the source, within a frame. Raises TaskFailed."""
+    video = [rendition for rendition in renditions if rendition.kind == "video"]
+    for one, other in pairwise(video):
+        if boundaries(one) != boundaries(other):
+            raise _inconsistent(f"{one.path} and {other.path} have different segment boundaries")
+    for rendition in renditions:
+        # Sound ends with a whole AAC frame, which may stand out.
+        slack = frame + (Fraction(2048, 48000) if rendition.kind == "audio" else 0)
+        if abs(rendition.duration - duration) > slack:
+            lasts = f"{float(rendition.duration):.3f} s instead of {float(duration):.3f} s"
+            raise _inconsistent(f"{rendition.path} lasts {lasts}")
+
+
+def collect_segments(folders: Sequence[Path]) -> tuple[list[Path], Path]:
+    """(segments in order, init) of a rung's ranges, whose headers must be one and the same. Raises TaskFailed."""
+    inits = {(folder / INIT).read_bytes() for folder in folders}
+    if len(inits) != 1:
+        raise _inconsistent(f"its {len(folders)} ranges have {len(inits)} different headers")
+    files = [file for folder in folders for file in sorted(folder.glob("segment_*.m4s"))]
+    return files, folders[0] / INIT
