@@ -16,7 +16,9 @@ from origin.transcode.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, audio_cuts
 from origin.transcode.source import ProbeReport
 from origin.transcode.tools import Ffmpeg, common_arguments, hostile_input
 
-ENCODER_DELAY = 1024  # samples of silence before the first, by ffmpeg's AAC encoder
+# ffmpeg's AAC encoder begins with one frame (1024 samples) of what was before the sound. It is left out: an edit list that hides
+# it is applied anew to each segment by readers that open segments singly (ffmpeg's DASH one), which then lose a frame each time.
+PRIMING_FRAMES = 1
 CPU_PER_AUDIO_SECOND = 2
 
 
@@ -64,13 +66,13 @@ def cut_audio(fragments: Path, timing: Timing, folder: Path) -> None:
         moov = read_moov(file)
         if timescale(moov) != AUDIO_RATE_HZ:
             raise NotIsoBmff(f"its clock runs at {timescale(moov)} Hz instead of {AUDIO_RATE_HZ}")
-        samples = read_samples(file)
+        samples = islice(read_samples(file), PRIMING_FRAMES, None)
         done = 0
-        for number, cut in enumerate(audio_cuts(timing, round(timing.duration * AUDIO_RATE_HZ) + ENCODER_DELAY)):
+        for number, cut in enumerate(audio_cuts(timing, round(timing.duration * AUDIO_RATE_HZ))):
             segment = [Sample(AAC_FRAME, SYNC_FLAGS, 0, sample.data) for sample in islice(samples, cut - done)]
             # The encoder's count of frames may be one off at the very end.
             if len(segment) < cut - done - 1 or not segment:
                 raise NotIsoBmff(f"audio segment {number} has {len(segment)} of {cut - done} frames")
             (folder / segment_name(number)).write_bytes(encode_segment(number, done * AAC_FRAME, segment))
             done += len(segment)
-    (folder / INIT).write_bytes(canonical_init(moov, ENCODER_DELAY))
+    (folder / INIT).write_bytes(canonical_init(moov, 0))

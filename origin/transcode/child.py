@@ -123,7 +123,8 @@ def run_child(
 
 def _follow(process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clock: Callable[[], float]) -> bool:
     """Reads both pipes to their end. True when the child made no progress for `stall_s`."""
-    assert process.stdout and process.stderr
+    assert process.stdout is not None
+    assert process.stderr is not None
     with selectors.DefaultSelector() as selector, process.stdout, process.stderr:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)

@@ -32,7 +32,8 @@ def dash_manifest(video: Sequence[Rendition], audio: Rendition | None) -> str:
     if audio is not None:
         language = f" lang={quoteattr(audio.language)}" if audio.language else ""
         lines += [
-            f'    <AdaptationSet id="1" contentType="audio" mimeType="audio/mp4" segmentAlignment="true" startWithSAP="1"{language}>',
+            '    <AdaptationSet id="1" contentType="audio" mimeType="audio/mp4" segmentAlignment="true" startWithSAP="1"'
+            f"{language}>",
             *_template(audio),
             *_audio(audio),
             "    </AdaptationSet>",

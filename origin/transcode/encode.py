@@ -101,9 +101,7 @@ def encode_command(
     ]
 
 
-def video_filters(
-    ffmpeg: Ffmpeg, report: ProbeReport, timing: Timing, rung: VideoRung, start: Fraction, skipped: int
-) -> str:
+def video_filters(ffmpeg: Ffmpeg, report: ProbeReport, timing: Timing, rung: VideoRung, start: Fraction, skipped: int) -> str:
     """The picture of each moment of the constant grid, in the rung's size. `skipped` frames after `start` are left out."""
     rate = f"{timing.frame_rate.numerator}/{timing.frame_rate.denominator}"
     steps = [f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
@@ -129,14 +127,23 @@ def check_ending(result: ChildResult, at_s: float) -> None:
         case Ending.STALLED:
             raise TaskFailed(FailureKind.STALLED, f"Encoding {near} made no progress and was stopped.", result.errors)
         case Ending.KILLED | Ending.FILE_LIMIT:
-            raise TaskFailed(FailureKind.TOO_COSTLY, f"Encoding {near} used more time, memory or room than allowed.", result.errors)
+            raise TaskFailed(
+                FailureKind.TOO_COSTLY, f"Encoding {near} used more time, memory or room than allowed.", result.errors
+            )
     if says_input_is_damaged(result.errors):
         raise TaskFailed(FailureKind.DAMAGED, f"The file's data is damaged {near}.", result.errors)
     raise TaskFailed(FailureKind.TOOL_FAILED, f"Encoding {near} failed.", result.errors)
 
 
 def says_input_is_damaged(errors: str) -> bool:
-    marks = ("Invalid data found", "Error submitting packet to decoder", "error while decoding", "corrupt", "partial file", "Decode error")
+    marks = (
+        "Invalid data found",
+        "Error submitting packet to decoder",
+        "error while decoding",
+        "corrupt",
+        "partial file",
+        "Decode error",
+    )
     return any(mark in errors for mark in marks)
 
 
@@ -152,7 +159,9 @@ def cut_video(fragments: Path, timing: Timing, part: FrameRange, folder: Path) -
             segment = list(islice(samples, frames))
             if len(segment) < frames:
                 made = place * timing.segment_frames + len(segment)
-                raise TaskFailed(FailureKind.DAMAGED, f"Only {made} of {part.frames} pictures could be made of a part of the file.")
+                raise TaskFailed(
+                    FailureKind.DAMAGED, f"Only {made} of {part.frames} pictures could be made of a part of the file."
+                )
             if not segment[0].sync or segment[0].offset != timing.delay_ticks:
                 raise NotIsoBmff(f"segment {number} does not begin with a keyframe in its place")
             first_tick = number * timing.segment_frames * timing.frame_ticks

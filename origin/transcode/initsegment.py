@@ -1,7 +1,7 @@
 """The one canonical `init.mp4` of a rung, and what it says about its codec.
 
 ffmpeg writes one header per range. They are equal but for times and names of the writer, which are left out here; an edit
-list is put in, which takes back the delay of B-frames or of the audio encoder, so that presentation starts at 0.
+list is put in, which takes back the delay of B-frames, so that presentation starts at 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DROPPED = frozenset({b"udta", b"meta", b"edts"})
 
 
 def canonical_init(moov: bytes, delay: int) -> bytes:
-    """ftyp and moov. `moov` is the payload ffmpeg wrote; `delay` is taken off every presentation time, in the track's timescale."""
+    """ftyp and moov. `moov` is the payload ffmpeg wrote; `delay` (ticks) is taken off every presentation time."""
     return FTYP + box(b"moov", *(_canonical(child, delay) for child in boxes(moov) if child.kind not in DROPPED))
 
 
@@ -48,7 +48,9 @@ def _without_times(payload: bytes, *, track: bool = False) -> bytes:
 
 
 def _edit_list(delay: int) -> bytes:
-    """One edit that starts at media time `delay` and lasts to the end (8.6.6)."""
+    """One edit that starts at media time `delay` and lasts to the end (8.6.6); none is needed from 0."""
+    if not delay:
+        return b""
     entry = struct.pack(">IiI", 0, delay, 0x0001_0000)
     return box(b"edts", full_box(b"elst", 0, 0, struct.pack(">I", 1), entry))
 

@@ -219,9 +219,7 @@ def encode_segment(number: int, decode_time: int, samples: Sequence[Sample]) -> 
 
     mfhd counts from 1. Every sample states duration, size, flags and offset, so that nothing hangs on trex.
     """
-    entries = b"".join(
-        struct.pack(">IIIi", sample.duration, len(sample.data), sample.flags, sample.offset) for sample in samples
-    )
+    entries = b"".join(struct.pack(">IIIi", sample.duration, len(sample.data), sample.flags, sample.offset) for sample in samples)
 
     def moof(data_offset: int) -> bytes:
         trun = full_box(b"trun", 1, 0xF01, struct.pack(">Ii", len(samples), data_offset), entries)

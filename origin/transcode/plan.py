@@ -118,7 +118,7 @@ def cut_ranges(timing: Timing, range_segments: int, *, first_alone: bool = True)
 def audio_cuts(timing: Timing, samples: int) -> list[int]:
     """Where audio segments end, in AAC frames: as near to the video's segment ends as whole frames allow.
 
-    `samples` counts those of the whole stream, encoder delay included; the last segment takes what is left.
+    `samples` counts those of the whole stream; the last segment takes what is left.
     """
     total = -(-samples // AAC_FRAME)
     segment = Fraction(timing.segment_frames * AUDIO_RATE_HZ, AAC_FRAME) / timing.frame_rate

@@ -37,7 +37,8 @@ def refuse_by_first_bytes(master: Path) -> None:
         raise TaskFailed(FailureKind.PLAYLIST, "The file is a playlist that names other files, not a video.")
     if kinds is not None and b"moov" not in kinds:
         raise TaskFailed(
-            FailureKind.TRUNCATED, "The file begins like an MP4 but has no index (moov): its end was cut off, or it was never finished."
+            FailureKind.TRUNCATED,
+            "The file begins like an MP4 but has no index (moov): its end was cut off, or it was never finished.",
         )
 
 
@@ -67,4 +68,6 @@ def _parsed(result: ChildResult) -> Facts:
             raise TaskFailed(FailureKind.NOT_A_VIDEO, "The file is no video in a known format.", str(answer["unreadable"]))
         return facts_from_json(answer["facts"])
     except (ValueError, KeyError, TypeError) as error:
-        raise TaskFailed(FailureKind.NOT_A_VIDEO, "The file's structure cannot be read.", f"{error!r}\n{result.errors}") from error
+        raise TaskFailed(
+            FailureKind.NOT_A_VIDEO, "The file's structure cannot be read.", f"{error!r}\n{result.errors}"
+        ) from error

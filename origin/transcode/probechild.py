@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -92,7 +93,7 @@ def _packet_times(container: InputContainer, chosen: av.VideoStream | None) -> _
 
 def _video(stream: av.VideoStream, times: _Times) -> dict[str, Any]:
     pictures = sorted(times.pictures)
-    steps = sorted(after - before for before, after in zip(pictures, pictures[1:], strict=False)) or [0.0]
+    steps = sorted(after - before for before, after in pairwise(pictures)) or [0.0]
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     base = stream.base_rate

@@ -111,13 +111,13 @@ def measure(files: Sequence[Path], init: Path) -> MeasuredRung:
     try:
         with init.open("rb") as file:
             moov = read_moov(file)
-        facts = [(file, segment_facts(file.read_bytes()), file.stat().st_size) for file in files]
+        facts = [(path, segment_facts(path.read_bytes()), path.stat().st_size) for path in files]
     except (NotIsoBmff, OSError) as error:
         raise TaskFailed(FailureKind.INCONSISTENT, f"A segment cannot be read back: {error}.") from error
     expected = 0
-    for number, (file, fact, _) in enumerate(facts):
-        if file.name != segment_name(number):
-            raise _inconsistent(f"segment {number} is called {file.name}")
+    for number, (path, fact, _) in enumerate(facts):
+        if path.name != segment_name(number):
+            raise _inconsistent(f"segment {number} is called {path.name}")
         if fact.decode_time != expected:
             raise _inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}")
         if not fact.starts_with_sync:
@@ -150,7 +150,7 @@ def check_renditions(renditions: Sequence[Rendition], duration: Fraction, frame:
             raise _inconsistent(f"{one.path} and {other.path} have different segment boundaries")
     for rendition in renditions:
         # Sound ends with a whole AAC frame, which may stand out.
-        slack = frame + (Fraction(2048, 48000) if rendition.kind == "audio" else 0)
+        slack = frame + (Fraction(1024, 48000) if rendition.kind == "audio" else 0)
         if abs(rendition.duration - duration) > slack:
             lasts = f"{float(rendition.duration):.3f} s instead of {float(duration):.3f} s"
             raise _inconsistent(f"{rendition.path} lasts {lasts}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from origin.transcode.failure import FailureKind, TaskFailed
 
-# Demuxers of files that hold their own media. Playlists, concatenations and picture sequences, which name other files, are not here.
+# Demuxers of files that hold their own media; not those of playlists, concatenations and picture sequences, which name others.
 DEMUXERS = (
     "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "mpegts", "mpeg", "ogg", "asf", "mxf", "dv",
 )  # fmt: skip

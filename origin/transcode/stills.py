@@ -73,7 +73,9 @@ def _clock(moment: Fraction) -> str:
 
 def make_poster(ffmpeg: Ffmpeg, master: Path, report: ProbeReport, stall_s: float, folder: Path) -> None:
     """Writes `poster.jpg`: the picture at a tenth of the video, at most 720 pixels on its shorter side. Raises TaskFailed."""
-    at = min(report.duration / 10, Fraction(LATEST_POSTER_S), max(Fraction(0), report.video_end - report.zero - 1 / report.frame_rate))
+    at = min(
+        report.duration / 10, Fraction(LATEST_POSTER_S), max(Fraction(0), report.video_end - report.zero - 1 / report.frame_rate)
+    )
     start = report.zero + at
     seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{float(start):.6f}"] if at and report.seekable else []
     scale = min(Fraction(1), Fraction(POSTER_SHORT_SIDE, min(report.width, report.height)))
@@ -107,7 +109,17 @@ def make_storyboard(
     ]
     command = [
         *common_arguments(ffmpeg),
-        *("-skip_frame", "nokey", *hostile_input(whole, "mp4"), "-map", "0:v:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"),
+        *(
+            "-skip_frame",
+            "nokey",
+            *hostile_input(whole, "mp4"),
+            "-map",
+            "0:v:0",
+            "-vf",
+            ",".join(filters),
+            "-fps_mode",
+            "passthrough",
+        ),
         *("-c:v", "mjpeg", "-q:v", "5", "-bitexact", "-start_number", "0", "-y", "storyboard_%03d.jpg"),
     ]
     limits = Limits(cpu_s=60 + 2 * math.ceil(timing.duration), file_bytes=ROOM_BYTES, stall_s=stall_s)

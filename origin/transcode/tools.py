@@ -37,7 +37,9 @@ def find_ffmpeg(setting: str) -> Ffmpeg:
     if not path or not os.access(path, os.X_OK):
         raise NoFfmpeg(f"transcode.ffmpeg: there is no program at {path or 'any usual place'}; install ffmpeg, or name its path.")
     filters, encoders = _ask(path, "-filters"), _ask(path, "-encoders")
-    missing = [name for name in NEEDED_FILTERS if name not in filters] + [name for name in NEEDED_ENCODERS if name not in encoders]
+    missing = [name for name in NEEDED_FILTERS if name not in filters] + [
+        name for name in NEEDED_ENCODERS if name not in encoders
+    ]
     if missing:
         raise NoFfmpeg(f"transcode.ffmpeg: {path} lacks {', '.join(missing)}; set `auto` to use the packaged ffmpeg.")
     version = subprocess.run([path, "-version"], capture_output=True, timeout=ASK_S, check=True).stdout
@@ -65,7 +67,18 @@ def _ask(path: str, what: str) -> set[str]:
 
 def common_arguments(ffmpeg: Ffmpeg) -> list[str]:
     """Quiet, never asking, and stopping at the first error: ffmpeg exits 0 on damaged input otherwise."""
-    return [ffmpeg.path, "-hide_banner", "-nostdin", "-loglevel", "warning", "-xerror", "-progress", "pipe:1", "-stats_period", "0.5"]
+    return [
+        ffmpeg.path,
+        "-hide_banner",
+        "-nostdin",
+        "-loglevel",
+        "warning",
+        "-xerror",
+        "-progress",
+        "pipe:1",
+        "-stats_period",
+        "0.5",
+    ]
 
 
 def hostile_input(path: Path, demuxer: str | None = None) -> list[str]:

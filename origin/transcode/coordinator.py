@@ -1,0 +1,124 @@
+"""Takes jobs by lease and sees each video through. What is here may die at any moment: the ledger and the outputs stay."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from headwater.rules.names import VideoId
+from headwater.runtime.logs import Log
+from origin.catalogue.jobs import Job, claim_next, finish, release, renew, waiting
+from origin.catalogue.renditions import is_ready, mark_failed, mark_processing
+from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed
+from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.making import VideoMaking, Workshop
+from origin.transcode.metrics import JOBS_WAITING, LEASES_LOST, VIDEOS
+from origin.transcode.publish import Publisher
+from origin.transcode.tasks import Source
+
+LEASE_S = 15.0
+VIDEOS_PER_WORKER = 4  # enough that a video which waits for its last task leaves no worker idle
+
+
+class Coordinator:
+    """`masters` has the uploads, `published` is where viewers' objects go, `folder` holds work in progress."""
+
+    def __init__(self, shop: Workshop, masters: ObjectStore, published: ObjectStore, folder: Path, owner: str, log: Log) -> None:
+        self._shop = shop
+        self._masters = masters
+        self._store = published
+        self._folder = folder
+        self._owner = owner
+        self._log = log
+        self._running: dict[VideoId, asyncio.Task[None]] = {}
+
+    async def work(self) -> None:
+        """Claims and makes videos for ever. Cancelled, it gives its jobs back."""
+        engine, clock = self._shop.engine, self._shop.clock
+        await release(engine, self._owner, clock())  # of a process of this name that died
+        try:
+            while True:
+                await self._claim()
+                JOBS_WAITING.set(await waiting(engine))
+                await self._until_something_changes()
+        finally:
+            await self._stop()
+            await release(engine, self._owner, clock())
+
+    async def keep_leases(self) -> None:
+        """Prolongs the leases of what is being made; stops work on what someone else took."""
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            for video_id, task in list(self._running.items()):
+                if not task.done() and not await renew(self._shop.engine, video_id, self._owner, self._shop.clock(), LEASE_S):
+                    LEASES_LOST.inc()
+                    self._log.warning("lease lost", video_id=video_id)
+                    task.cancel()
+
+    async def _claim(self) -> None:
+        while len(self._running) < VIDEOS_PER_WORKER * self._shop.cluster.places:
+            job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), LEASE_S)
+            if job is None:
+                return
+            self._log.info("job taken", video_id=job.video_id, attempts=job.attempts)
+            self._running[job.video_id] = asyncio.create_task(self._make(job), name=f"video-{job.video_id}")
+
+    async def _until_something_changes(self) -> None:
+        poll_s = self._shop.settings.poll
+        if not self._running:
+            await asyncio.sleep(poll_s)
+            return
+        done, _ = await asyncio.wait(self._running.values(), timeout=poll_s, return_when=asyncio.FIRST_COMPLETED)
+        for video_id in [video_id for video_id, task in self._running.items() if task in done]:
+            task = self._running.pop(video_id)
+            self._shop.gate.forget(video_id)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                # The catalogue or a store failed. The lease runs out, and the job is taken again.
+                self._log.error("video set aside", video_id=video_id, error=repr(error), exc_info=error)
+
+    async def _stop(self) -> None:
+        tasks = list(self._running.values())
+        self._running.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _make(self, job: Job) -> None:
+        engine, clock = self._shop.engine, self._shop.clock
+        publisher = Publisher(self._store, job.video_id)
+        work = self._folder / job.video_id
+        await mark_processing(engine, job.video_id, clock())
+        try:
+            later = await self._made(job, publisher, work)
+        except TaskFailed as failed:
+            await self._failed(job, publisher, failed)
+        else:
+            for outcome in [failure.kind.value for failure in later] or ["done"]:
+                VIDEOS.labels(outcome).inc()
+            error = "; ".join(map(str, later)) or None
+            await finish(engine, job.video_id, self._owner, clock(), error)
+            self._log.info("video done", video_id=job.video_id, error=error)
+        await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+    async def _made(self, job: Job, publisher: Publisher, work: Path) -> list[TaskFailed]:
+        try:
+            info = await self._masters.stat(job.master_key)
+            async with self._masters.as_file(job.master_key) as master:
+                source = Source(master, info.sha256, work, self._shop.settings.ffmpeg)
+                return await VideoMaking(self._shop, job.video_id, source, publisher, self._log).run()
+        except ObjectNotFound as error:
+            raise TaskFailed(FailureKind.MASTER_MISSING, "The uploaded file is not in the store any more.", str(error)) from error
+
+    async def _failed(self, job: Job, publisher: Publisher, failed: TaskFailed) -> None:
+        """Nothing half-published stays, unless an earlier run made the video playable."""
+        engine, clock = self._shop.engine, self._shop.clock
+        VIDEOS.labels(failed.kind).inc()
+        self._log.warning("video failed", video_id=job.video_id, failure=failed.kind, detail=failed.detail)
+        if not await is_ready(engine, job.video_id):
+            try:
+                await publisher.withdraw()
+            except ObjectStoreFailed as error:
+                self._log.warning("leftovers not removed", video_id=job.video_id, error=str(error))
+            await mark_failed(engine, job.video_id, failed.kind, failed.sentence, clock())
+        await finish(engine, job.video_id, self._owner, clock(), str(failed))

@@ -1,0 +1,25 @@
+"""What the transcoder counts."""
+
+from __future__ import annotations
+
+from headwater.runtime.metrics import counter, gauge, histogram
+
+TASK_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+VIDEO_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+
+TASKS = counter(
+    "headwater_transcode_tasks_total", "Tasks by kind and outcome: done, or the kind of failure.", ["kind", "outcome"]
+)
+TASK_TIME = histogram(
+    "headwater_transcode_task_seconds", "From a task's start on a worker to its end.", ["kind"], buckets=TASK_SECONDS
+)
+TASKS_WAITING = gauge("headwater_transcode_tasks_waiting", "Tasks that wait for a free worker.")
+TASKS_RUNNING = gauge("headwater_transcode_tasks_running", "Tasks that are with a worker.")
+JOBS_WAITING = gauge("headwater_transcode_jobs_waiting", "Uploaded videos that no coordinator has begun with.")
+VIDEOS = counter("headwater_transcode_videos_total", "Videos by outcome: done, or the kind of failure.", ["outcome"])
+FIRST_PLAYABLE = histogram(
+    "headwater_transcode_first_playable_seconds",
+    "From taking a video to its first rung being published.",
+    buckets=VIDEO_SECONDS,
+)
+LEASES_LOST = counter("headwater_transcode_leases_lost_total", "Jobs given up because their lease went to someone else.")

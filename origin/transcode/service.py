@@ -1,0 +1,53 @@
+"""The transcoder's process: a coordinator over the catalogue, a task cluster, and the admin address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
+from headwater.runtime.node import NodeContext
+from headwater.runtime.tasks import Supervised
+from origin.catalogue.engine import open_catalogue
+from origin.catalogue.jobs import OWNER_LENGTH
+from origin.objects.open import open_store
+from origin.tiers.open import open_tiers
+from origin.transcode.cluster import task_cluster
+from origin.transcode.coordinator import Coordinator
+from origin.transcode.fair import FairGate
+from origin.transcode.making import Workshop
+from origin.transcode.tools import NoFfmpeg, find_ffmpeg
+
+
+@asynccontextmanager
+async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
+    """Makes videos until the context ends. What is unfinished then is taken up again by the next one."""
+    deployment, settings = context.deployment, context.deployment.origin.transcode
+    try:
+        await asyncio.to_thread(find_ffmpeg, settings.ffmpeg)
+    except NoFfmpeg as error:
+        raise CannotStart(str(error)) from error
+    async with (
+        serve_app(admin_app(), deployment.origin.transcoder_admin),
+        open_catalogue(deployment) as engine,
+        task_cluster(settings, context.folder / "cluster") as cluster,
+        Supervised(context.log) as tasks,
+    ):
+        coordinator = Coordinator(
+            Workshop(engine, cluster, FairGate(cluster.places), settings),
+            masters=open_store(deployment.origin.masters, deployment.data),
+            published=open_tiers(deployment),
+            folder=context.folder / "work",
+            owner=owner_name(deployment.name, context.name),
+            log=context.log,
+        )
+        tasks.start("make-videos", coordinator.work)
+        tasks.start("keep-leases", coordinator.keep_leases)
+        yield
+
+
+def owner_name(deployment: str, node: str) -> str:
+    """Who holds a lease: the same after a restart on the same machine, so that its own jobs are taken up at once."""
+    return f"{deployment}/{node}@{socket.gethostname()}"[-OWNER_LENGTH:]

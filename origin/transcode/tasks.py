@@ -1,0 +1,152 @@
+"""The tasks that workers run: plain functions from values to files named by their inputs. Blocking; one thread each.
+
+Everything a task needs is in its arguments, everything it makes in its result and its output folder; a task may run twice or
+on another machine that sees the same folders.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from headwater.rules.mediapath import INIT, MEDIA_PLAYLIST, POSTER, STORYBOARD_INDEX
+from origin.transcode.audio import encode_audio
+from origin.transcode.encode import EncodeSettings, encode_range
+from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.hls import media_playlist
+from origin.transcode.ladder import VideoRung
+from origin.transcode.plan import FrameRange, Timing
+from origin.transcode.probe import probe
+from origin.transcode.rendition import DESCRIPTION, Rendition, collect_segments, measure, rendition_from_json
+from origin.transcode.source import Bounds, ProbeReport
+from origin.transcode.stills import make_poster, make_storyboard
+from origin.transcode.tools import Ffmpeg, NoFfmpeg, find_ffmpeg
+from origin.transcode.work import digest_of, made
+
+VIDEO_CODEC, AUDIO_CODEC = "h264", "aac"
+CHANNELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One uploaded file, and where its tasks work. `sha256` stands for its bytes in every output's name."""
+
+    master: Path
+    sha256: str
+    work: Path
+    ffmpeg: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedRung:
+    """A rendition and its files by published name; the playlist is the last, so that it never names what is not there."""
+
+    rendition: Rendition
+    files: tuple[tuple[str, Path], ...]
+
+
+def run_probe(source: Source, bounds: Bounds) -> ProbeReport:
+    folder = source.work / f".probe.{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    try:
+        return probe(source.master, folder, bounds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_encode(
+    source: Source, report: ProbeReport, timing: Timing, rung: VideoRung, part: FrameRange, settings: EncodeSettings
+) -> Path:
+    """The folder with the range's segments and header."""
+    ffmpeg = _ffmpeg(source)
+
+    def make(folder: Path) -> None:
+        encode_range(ffmpeg, source.master, report, timing, rung, part, settings, folder)
+
+    # Threads and patience change no promise about the bytes that are joined.
+    digest = digest_of("encode", source.sha256, ffmpeg.build, report, timing, rung, part, settings.preset)
+    return made(source.work, digest, make)
+
+
+def run_audio(source: Source, report: ProbeReport, timing: Timing, kbps: int, stall_s: float) -> Path:
+    """The folder with the sound's segments and header."""
+    ffmpeg = _ffmpeg(source)
+
+    def make(folder: Path) -> None:
+        encode_audio(ffmpeg, source.master, report, timing, kbps, stall_s, folder)
+
+    return made(source.work, digest_of("audio", source.sha256, ffmpeg.build, report, timing, kbps), make)
+
+
+def run_package(
+    source: Source,
+    kind: Literal["video", "audio"],
+    name: str,
+    folders: Sequence[Path],
+    rung: VideoRung | None,
+    timing: Timing,
+    language: str,
+) -> PackagedRung:
+    """Reads every segment back, checks that they join, and writes the playlist."""
+    files, init = collect_segments(folders)
+
+    def make(folder: Path) -> None:
+        measured = measure(files, init)
+        rendition = Rendition(
+            codec=VIDEO_CODEC if kind == "video" else AUDIO_CODEC,
+            rung=name,
+            kind=kind,
+            codecs=measured.codecs,
+            timescale=measured.timescale,
+            segments=measured.segments,
+            init_bytes=measured.init_bytes,
+        )
+        if rung is not None:
+            rendition = replace(rendition, width=rung.width, height=rung.height, frame_rate=timing.frame_rate)
+        else:
+            rendition = replace(rendition, channels=CHANNELS, language=language)
+        (folder / MEDIA_PLAYLIST).write_text(media_playlist(rendition), encoding="utf-8")
+        (folder / DESCRIPTION).write_text(rendition.to_json(), encoding="utf-8")
+
+    digest = digest_of("package", kind, name, [folder.name for folder in folders], rung, language)
+    output = made(source.work, digest, make)
+    rendition = rendition_from_json((output / DESCRIPTION).read_text(encoding="utf-8"))
+    segments = tuple((file.name, file) for file in files)
+    return PackagedRung(rendition, ((INIT, init), *segments, (MEDIA_PLAYLIST, output / MEDIA_PLAYLIST)))
+
+
+def run_poster(source: Source, report: ProbeReport, stall_s: float) -> Path:
+    """The poster's file."""
+    ffmpeg = _ffmpeg(source)
+
+    def make(folder: Path) -> None:
+        make_poster(ffmpeg, source.master, report, stall_s, folder)
+
+    return made(source.work, digest_of("poster", source.sha256, ffmpeg.build, report), make) / POSTER
+
+
+def run_storyboard(
+    source: Source, packaged: PackagedRung, rung: VideoRung, timing: Timing, stall_s: float
+) -> tuple[tuple[str, Path], ...]:
+    """(published name, file) of the sheets, then of their index."""
+    ffmpeg = _ffmpeg(source)
+    files = dict(packaged.files)
+    segments = [file for name, file in packaged.files if name not in (INIT, MEDIA_PLAYLIST)]
+
+    def make(folder: Path) -> None:
+        make_storyboard(ffmpeg, files[INIT], segments, rung, timing, stall_s, folder)
+
+    folder = made(source.work, digest_of("storyboard", [str(file.parent.name) for file in segments], ffmpeg.build), make)
+    sheets = sorted(folder.glob("storyboard_*.jpg"))
+    return (*((sheet.name, sheet) for sheet in sheets), (STORYBOARD_INDEX, folder / STORYBOARD_INDEX))
+
+
+def _ffmpeg(source: Source) -> Ffmpeg:
+    try:
+        return find_ffmpeg(source.ffmpeg)
+    except NoFfmpeg as error:
+        raise TaskFailed(FailureKind.TOOL_FAILED, "The worker has no usable ffmpeg.", str(error)) from error
