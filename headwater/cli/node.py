@@ -55,7 +55,7 @@ def run(
     if role is None:
         print(f"{config} has no node {node!r}; it has {', '.join(nodes_of(deployment))}.", file=sys.stderr)
         raise typer.Exit(2)
-    raise typer.Exit(run_node(node_main(role), node, deployment))
+    raise typer.Exit(run_node(node_main(role), node, deployment, config.resolve()))
 
 
 def register(app: typer.Typer) -> None:

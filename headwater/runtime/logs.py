@@ -42,5 +42,6 @@ def configure_logs(node: str, *, level: int = logging.INFO) -> Log:
     root.setLevel(level)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each poll of control says nothing
     log: Log = structlog.get_logger("headwater").bind(node=node)
     return log

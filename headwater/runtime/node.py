@@ -25,11 +25,15 @@ FIRST_SNAPSHOT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """What a node is given: who it is, its config as the file says it, its own folder, and its log."""
+    """What a node is given: who it is, its config as the file says it, its own folder, and its log.
+
+    `config` is that file; only control reads it again, and without it takes `deployment` as final.
+    """
 
     name: str
     deployment: Deployment
     log: Log
+    config: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -54,9 +58,9 @@ async def following_snapshots(context: NodeContext) -> AsyncIterator[SnapshotFol
         yield follower
 
 
-def run_node(main: NodeMain, name: str, deployment: Deployment) -> int:
+def run_node(main: NodeMain, name: str, deployment: Deployment, config: Path | None = None) -> int:
     """Runs the node until it is told to stop. Returns the exit status."""
-    context = NodeContext(name, deployment, configure_logs(name))
+    context = NodeContext(name, deployment, configure_logs(name), config)
     try:
         context.folder.mkdir(parents=True, exist_ok=True)
         uvloop.run(_until_signal(main, context))

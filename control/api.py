@@ -1,0 +1,87 @@
+"""Control's HTTP side: snapshots for nodes, status and page for operators, /healthz and /metrics for the watchers of control."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from control.metrics import POLLS
+from control.plane import ControlPlane
+from control.status import status_of
+from headwater.runtime.httpsite import admin_app, problems
+from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.runtime.problems import Problem
+
+LONGEST_WAIT_S: Final = 60.0
+PAGE_FOLDER: Final = Path(__file__).with_name("page")
+PLANE: Final = web.AppKey("plane", ControlPlane)
+PAGE_HEADERS: Final = {
+    # The page is all of its own; nothing of another site is loaded, and none may frame it.
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def control_app(plane: ControlPlane) -> web.Application:
+    app = admin_app()
+    app.middlewares.append(problems)
+    app[PLANE] = plane
+    app.router.add_get("/api/v1/snapshot", snapshot)
+    app.router.add_get("/api/v1/status", status)
+    app.router.add_get("/", page)
+    app.router.add_get("/page/{name:(page|format|view)\\.(js|css)}", page_part)
+    return app
+
+
+async def snapshot(request: web.Request) -> web.Response:
+    """The snapshot if it is newer than `after`, as soon as it is; 204 when none came within `wait` seconds."""
+    plane = request.app[PLANE]
+    current = plane.publisher.current
+    node = current.node_of_token(request.headers.get(NODE_HEADER, "")) if current else None
+    if node is None:
+        POLLS.labels("refused").inc()
+        named = request.query.get("node", "a node that did not say its name")
+        plane.log.warning("a snapshot was asked for without a known token", by=named[:64], peer=request.remote)
+        detail = f"the {NODE_HEADER} token of {named[:64]} is not of this deployment; start the node with its data folder"
+        raise Problem(403, "node-unknown", "Node unknown", detail)
+    after, wait_s = _number(request, "after", 0), _number(request, "wait", 0)
+    plane.polled(node, int(after))
+    body = await plane.publisher.newer_than(int(after), min(max(wait_s, 0), LONGEST_WAIT_S))
+    POLLS.labels("newer" if body else "unchanged").inc()
+    answer = web.Response(status=204) if body is None else web.Response(body=body, content_type="application/json")
+    answer.headers["Cache-Control"] = "no-store"
+    if plane.publisher.closed:
+        answer.force_close()  # the next question is for the next control
+    return answer
+
+
+async def status(request: web.Request) -> web.Response:
+    return web.json_response(status_of(request.app[PLANE]), headers={"Cache-Control": "no-store"})
+
+
+async def page(request: web.Request) -> web.FileResponse:
+    return web.FileResponse(PAGE_FOLDER / "index.html", headers=PAGE_HEADERS)
+
+
+async def page_part(request: web.Request) -> web.FileResponse:
+    file = PAGE_FOLDER / request.match_info["name"]
+    if not file.is_file():
+        raise web.HTTPNotFound
+    return web.FileResponse(file, headers=PAGE_HEADERS)
+
+
+def _number(request: web.Request, name: str, default: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 2**53:
+        raise Problem(400, "query-invalid", "Query invalid", f"{name}={text[:40]!r}: a number that is not negative was expected")
+    return number

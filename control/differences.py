@@ -1,0 +1,83 @@
+"""What an edit changes, setting by setting, and which of it reaches a node only when it starts again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headwater.settings.deployment import Deployment, Role, nodes_of
+
+# What a role reads once, at its start. All else follows the snapshot.
+READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
+    "control": ("signing.keys",),
+    "dns": ("dns.listen", "dns.admin"),
+    "origin-api": (
+        "origin.api", "origin.public_url", "origin.catalogue", "origin.masters", "origin.tiers", "origin.uploads",
+        "origin.transcode", "origin.steer_by", "signing",
+    ),
+    "origin-bytes": ("origin.bytes", "origin.tiers"),
+    "origin-transcoder": ("origin.transcoder_admin", "origin.catalogue", "origin.masters", "origin.tiers", "origin.transcode"),
+    "shield": ("shields.{node}.listen", "shields.{node}.admin", "shields.{node}.cache"),
+    "edge": ("pops.*.edges.{node}.listen", "pops.*.edges.{node}.admin", "pops.*.edges.{node}.cache"),
+}  # fmt: skip
+# Every node asks control where it listened when the node started, and has its data below one folder.
+READ_AT_START_BY_ALL: Final = ("data", "control.listen")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting that changed. None stands for "not there"."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.path} added: {self.after}"
+        return f"{self.path} removed" if self.after is None else f"{self.path}: {self.before} → {self.after}"
+
+
+def differences(before: Deployment, after: Deployment) -> list[Difference]:
+    """All settings that differ, in the order of the file."""
+    return _differences(flat(before), flat(after))
+
+
+def read_at_start(deployment: Deployment, node: str) -> dict[str, str]:
+    """The settings by path that `node` takes from the file at its start only; none when the deployment has no such node."""
+    role = nodes_of(deployment).get(node)
+    if role is None:
+        return {}
+    patterns = [pattern.replace("{node}", node).split(".") for pattern in (*READ_AT_START_BY_ALL, *READ_AT_START[role])]
+    return {path: value for path, value in flat(deployment).items() if any(_below(path.split("."), steps) for steps in patterns)}
+
+
+def waiting_for_restart(started_with: dict[str, str], deployment: Deployment, node: str) -> list[Difference]:
+    """What `node` does not know yet, when it started with these settings."""
+    return _differences(started_with, read_at_start(deployment, node))
+
+
+def flat(deployment: Deployment) -> dict[str, str]:
+    """Every setting by its path, written as in the file."""
+    return dict(_leaves("", deployment.model_dump(mode="json")))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(f"{path}.{key}" if path else str(key), item)
+    elif isinstance(value, list):
+        yield path, "[" + ", ".join(map(str, value)) + "]"
+    else:
+        yield path, "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _differences(before: dict[str, str], after: dict[str, str]) -> list[Difference]:
+    paths = dict.fromkeys((*before, *after))
+    found = [Difference(path, before.get(path), after.get(path)) for path in paths]
+    return [difference for difference in found if difference.before != difference.after]
+
+
+def _below(path: list[str], pattern: list[str]) -> bool:
+    return len(path) >= len(pattern) and all(step in ("*", at) for step, at in zip(pattern, path, strict=False))

@@ -1,0 +1,16 @@
+"""What control counts."""
+
+from __future__ import annotations
+
+from headwater.runtime.metrics import counter, gauge, histogram
+
+CONFIG_READS = counter("headwater_control_config_reads_total", "Edits of the config file, by what became of them.", ["outcome"])
+CONFIG_PROBLEMS = gauge("headwater_control_config_problems", "Problems of the config file as it is now; 0 when it is in force.")
+KEY_READ_FAILURES = counter("headwater_control_key_read_failures_total", "Readings of the key ring that failed.")
+PUBLISHED = counter("headwater_control_snapshots_published_total", "Snapshots published.")
+PUBLISHED_VERSION = gauge("headwater_control_snapshot_version", "Version of the latest published snapshot.")
+WAITING = gauge("headwater_control_waiting_polls", "Nodes' questions for a newer snapshot that wait for one.")
+POLLS = counter("headwater_control_polls_total", "Nodes' questions for a newer snapshot, by outcome.", ["outcome"])
+CHECKS = counter("headwater_control_health_checks_total", "Health checks, by node and outcome.", ["node", "outcome"])
+NODE_UP = gauge("headwater_control_node_up", "1 when the node is up, 0 when it is down, -1 while it is unknown.", ["node"])
+CHECK_SECONDS = histogram("headwater_control_health_check_seconds", "Duration of health checks.")

@@ -1,0 +1,249 @@
+"""What control knows, and the four loops that keep it so: watch the file, check health, read traffic, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from control.desired import Desired, Edit, after_look
+from control.differences import Difference, differences, read_at_start, waiting_for_restart
+from control.health import Hysteresis, NodeHealth, after_check
+from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
+from control.probing import check_health, read_metrics
+from control.publisher import Publisher
+from control.traffic import Counters, UnreadableMetrics, read_counters, remember
+from headwater.runtime.node import NodeContext
+from headwater.runtime.nodetoken import read_token, token_digest
+from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
+from headwater.settings.snapshot import Health, PublishedKey, Snapshot
+from signer.keyring import KeyRing, KeyRingError
+
+WATCH_S: Final = 1.0
+TRAFFIC_S: Final = 3.0
+MAX_HAPPENINGS: Final = 60
+GAUGE_OF: Final[dict[Health, int]] = {"up": 1, "down": 0, "unknown": -1}
+
+
+class Kind(StrEnum):
+    """What a happening is about."""
+
+    CONFIG = "config"
+    REFUSED = "refused"
+    HEALTH = "health"
+    KEYS = "keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that operators may want to know later."""
+
+    at: float
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A node's last question for a newer snapshot: when, and which version it held."""
+
+    at: float
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of a node's process, and the settings that it read when it began."""
+
+    process_start: float
+    started_with: dict[str, str]
+
+
+class ControlPlane:
+    """Readers (the API) take what is there; only the loops change it. `clock` gives Unix seconds."""
+
+    def __init__(self, context: NodeContext, *, clock: Callable[[], float] = time.time) -> None:
+        self.log = context.log
+        self.clock = clock
+        self.config: Path | None = context.config
+        self.own_start = clock()
+        self.desired = Desired(context.deployment)
+        self.publisher = Publisher(context.folder, context.log, clock=clock)
+        self.health: dict[str, NodeHealth] = {}
+        self.polls: dict[str, Poll] = {}
+        self.readings: dict[str, deque[Counters]] = {}
+        self.lives: dict[str, Life] = {}
+        self.happenings: deque[Happening] = deque(maxlen=MAX_HAPPENINGS)
+        self.key_error: str | None = None
+        self._data = context.deployment.data
+        self._ring = KeyRing(context.deployment.data / context.deployment.signing.keys)
+        self._keys: list[PublishedKey] = []
+        self._tokens: dict[str, str] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def deployment(self) -> Deployment:
+        """The config in force."""
+        return self.desired.deployment
+
+    async def begin(self) -> None:
+        """Everything known before the first node asks. Nodes that the last control left down stay so until they answer."""
+        kept = self.publisher.before_start
+        down = {node for node, state in kept.health.items() if state == "down"} if kept else set()
+        now = self.clock()
+        self.health = {node: NodeHealth("down" if node in down else "unknown", now) for node in self.checked_nodes()}
+        await self._look()
+        await self._publish()
+
+    def checked_nodes(self) -> dict[str, Role]:
+        """Every node but control itself, which is known to be up."""
+        return {node: role for node, role in nodes_of(self.deployment).items() if role != "control"}
+
+    def polled(self, node: str, held: int) -> None:
+        """`node` asked for a snapshot newer than the one that it holds."""
+        self.polls[node] = Poll(self.clock(), held)
+        if self.publisher.learn_of(held):
+            self._changed.set()
+
+    def waiting_for_restart(self, node: str) -> list[Difference]:
+        """Settings of `node` that it will know only when it starts again."""
+        life = self.lives.get(node)
+        return waiting_for_restart(life.started_with, self.deployment, node) if life else []
+
+    async def watch(self) -> None:
+        """The config file, the key ring, and the tokens of the nodes that the config names: once a second."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await self._look()
+
+    async def check(self) -> None:
+        """Every node's health, all at once, once an interval."""
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session:
+            while True:
+                began = time.monotonic()
+                await self._check_once(session)
+                await asyncio.sleep(max(0.0, self.deployment.control.probe_interval - (time.monotonic() - began)))
+
+    async def read_traffic(self) -> None:
+        """Every node's counters, every few seconds."""
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            while True:
+                nodes = self.checked_nodes()
+                admins = {node: admin_address(self.deployment, node) for node in nodes}
+                texts = await asyncio.gather(*(read_metrics(session, admin, TRAFFIC_S) for admin in admins.values()))
+                for (node, role), text in zip(nodes.items(), texts, strict=True):
+                    if text is not None:
+                        self._learn_traffic(node, role, text)
+                await asyncio.sleep(TRAFFIC_S)
+
+    async def publish(self) -> None:
+        """Publishes after changes; those that come together become one snapshot."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._publish()
+            except BaseException:
+                self._changed.set()  # what was not published is still news
+                raise
+
+    async def _publish(self) -> None:
+        states: dict[str, Health] = {node: health.state for node, health in self.health.items()}
+        draft = Snapshot(version=0, deployment=self.deployment, keys=self._keys, node_tokens=self._tokens, health=states)
+        if await self.publisher.publish(draft):
+            self.log.info("published", version=self.publisher.version)
+
+    async def _look(self) -> None:
+        if self.config is not None:
+            self._take(*await asyncio.to_thread(after_look, self.desired, self.config))
+        keys = await asyncio.to_thread(self._read_keys)
+        if keys is not None and keys != self._keys:
+            self._take_keys(keys)
+        tokens = await asyncio.to_thread(self._read_tokens, list(nodes_of(self.deployment)))
+        if tokens != self._tokens:
+            self._tokens = tokens
+            self._changed.set()
+
+    def _take(self, desired: Desired, edit: Edit) -> None:
+        before, self.desired = self.desired, desired
+        CONFIG_PROBLEMS.set(len(desired.problems))
+        if edit is Edit.UNCHANGED:
+            return
+        CONFIG_READS.labels(edit).inc()
+        if edit is Edit.REFUSED:
+            self._happened(Kind.REFUSED, "; ".join(str(problem) for problem in desired.problems))
+            return
+        changes = differences(before.deployment, desired.deployment)
+        self._happened(Kind.CONFIG, "; ".join(map(str, changes)) or "the file is right again, as it was")
+        self.health = {node: self.health.get(node) or NodeHealth("unknown", self.clock()) for node in self.checked_nodes()}
+        self._changed.set()
+
+    def _take_keys(self, keys: list[PublishedKey]) -> None:
+        states = {key.key_id: key.state for key in self._keys}
+        changed = [f"{key.key_id} is {key.state}" for key in keys if states.get(key.key_id) != key.state]
+        gone = [f"{key_id} is gone" for key_id in states if key_id not in {key.key_id for key in keys}]
+        self._keys = keys
+        self._happened(Kind.KEYS, ", ".join([*changed, *gone]))
+        self._changed.set()
+
+    def _read_keys(self) -> list[PublishedKey] | None:
+        try:
+            keys = self._ring.published()
+        except KeyRingError as error:
+            KEY_READ_FAILURES.inc()
+            if self.key_error is None:
+                self.log.error("the key ring cannot be read; the keys published before stay", error=str(error))
+            self.key_error = str(error)
+            return None
+        self.key_error = None
+        return [
+            PublishedKey(key_id=key.key_id, algorithm=key.algorithm.value, state=key.state.value, material=key.material)
+            for key in keys
+        ]
+
+    def _read_tokens(self, nodes: list[str]) -> dict[str, str]:
+        return {node: token_digest(read_token(self._data, node)) for node in nodes}
+
+    async def _check_once(self, session: aiohttp.ClientSession) -> None:
+        settings = self.deployment.control
+        admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
+        errors = await asyncio.gather(
+            *(check_health(session, node, admin, settings.probe_timeout) for node, admin in admins.items())
+        )
+        hysteresis = Hysteresis(settings.down_after, settings.up_after)
+        for node, error in zip(admins, errors, strict=True):
+            if node in self.health:  # else the config lost it while it was being asked
+                self._learn_health(node, error, hysteresis)
+
+    def _learn_health(self, node: str, error: str | None, hysteresis: Hysteresis) -> None:
+        before = self.health[node]
+        after = self.health[node] = after_check(before, error, self.clock(), hysteresis)
+        NODE_UP.labels(node).set(GAUGE_OF[after.state])
+        if after.state != before.state:
+            self._happened(Kind.HEALTH, f"{node} is {after.state}" + (f": {after.error}" if after.error else ""))
+            self._changed.set()
+
+    def _learn_traffic(self, node: str, role: Role, text: str) -> None:
+        try:
+            counters = read_counters(text, role, self.clock())
+        except UnreadableMetrics as error:
+            self.log.warning("metrics of a node cannot be read", of=node, error=str(error))
+            return
+        remember(self.readings.setdefault(node, deque()), counters)
+        life = self.lives.get(node)
+        if life is None or life.process_start != counters.process_start:
+            # A node older than this control may have read a file that was edited while no control looked.
+            kept = self.publisher.before_start if counters.process_start < self.own_start else None
+            self.lives[node] = Life(counters.process_start, read_at_start(kept.deployment if kept else self.deployment, node))
+
+    def _happened(self, kind: Kind, text: str) -> None:
+        self.happenings.appendleft(Happening(self.clock(), kind, text))
+        write = self.log.warning if kind is Kind.REFUSED else self.log.info
+        write("happened", kind=kind.value, what=text)

@@ -1,0 +1,109 @@
+"""Publishes snapshots: versions that grow for ever, kept on disk before anyone sees them, handed to all who wait at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from control.metrics import PUBLISHED, PUBLISHED_VERSION, WAITING
+from headwater.runtime.logs import Log
+from headwater.settings.snapshot import Snapshot
+
+
+class Publisher:
+    """`current` is what nodes get; None until the first one is published. `clock` gives Unix seconds."""
+
+    def __init__(self, folder: Path, log: Log, *, clock: Callable[[], float] = time.time) -> None:
+        self._file = folder / "published.json"
+        self._log = log
+        self._clock = clock
+        self._closed = False
+        self._overtaken = False
+        self._news = asyncio.Event()
+        self._body = b""
+        self.current: Snapshot | None = None
+        self.before_start = self._kept()
+        self._version = self.before_start.version if self.before_start else 0
+
+    @property
+    def version(self) -> int:
+        """The latest version, also of the time before this process; 0 when there was none."""
+        return self._version
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def publish(self, draft: Snapshot) -> bool:
+        """Publishes what `draft` says under the next version. False when nothing but its version is new.
+
+        Versions are the Unix time, or one more than the last: they grow even when the folder that keeps them is lost.
+        """
+        if (
+            self.current is not None
+            and not self._overtaken
+            and draft.model_copy(update={"version": self.current.version}) == self.current
+        ):
+            return False
+        version = max(self._version + 1, int(self._clock()))
+        snapshot = draft.model_copy(update={"version": version})
+        body = snapshot.model_dump_json().encode()
+        await asyncio.to_thread(self._keep, body)
+        self._version, self._body, self.current, self._overtaken = version, body, snapshot, False
+        PUBLISHED.inc()
+        PUBLISHED_VERSION.set(version)
+        self._wake()
+        return True
+
+    def learn_of(self, version: int) -> bool:
+        """A node holds `version`. True when it is later than ours, as after the loss of our folder: publish again above it."""
+        if version <= self._version:
+            return False
+        self._log.warning("a node holds a later snapshot than this control ever published", held=version, ours=self._version)
+        self._version, self._overtaken = version, True
+        return True
+
+    async def newer_than(self, version: int, wait_s: float) -> bytes | None:
+        """The current snapshot's JSON as soon as it is newer than `version`; None when there is none within `wait_s`."""
+        with WAITING.track_inprogress():
+            try:
+                async with asyncio.timeout(wait_s):
+                    while not self._closed and (self.current is None or self.current.version <= version):
+                        await self._news.wait()
+            except TimeoutError:
+                return None
+        return None if self._closed else self._body
+
+    def close(self) -> None:
+        """Lets all who wait go."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _kept(self) -> Snapshot | None:
+        try:
+            return Snapshot.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            self._log.warning("the last published snapshot cannot be read; versions go on by the clock", error=str(error))
+            return None
+
+    def _keep(self, body: bytes) -> None:
+        """Mode 0600: an HMAC key in a snapshot is a secret."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._file.with_suffix(".draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._file)

@@ -1,0 +1,28 @@
+"""The control node: desired config, health, keys and tokens, published to every node as snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from control.api import control_app
+from control.plane import ControlPlane
+from headwater.runtime.httpsite import serve_app
+from headwater.runtime.node import NodeContext
+from headwater.runtime.tasks import Supervised
+
+
+@asynccontextmanager
+async def control_node(context: NodeContext) -> AsyncIterator[None]:
+    """Serves until the context ends; then all nodes that wait for a snapshot are let go at once."""
+    plane = ControlPlane(context)
+    await plane.begin()
+    async with serve_app(control_app(plane), context.deployment.control.listen), Supervised(context.log) as tasks:
+        tasks.start("watch-config", plane.watch)
+        tasks.start("check-health", plane.check)
+        tasks.start("read-traffic", plane.read_traffic)
+        tasks.start("publish-snapshots", plane.publish)
+        try:
+            yield
+        finally:
+            plane.publisher.close()

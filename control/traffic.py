@@ -1,0 +1,112 @@
+"""What a node's /metrics say of its traffic: counters read from the text, and rates between two readings. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from headwater.settings.deployment import Role
+
+WINDOW_S: Final = 30.0  # long enough to be calm, short enough to see a drain work
+PROCESS_START: Final = "process_start_time_seconds"
+HELD_VERSION: Final = "headwater_snapshot_version"
+REQUESTS: Final[dict[Role, str]] = {
+    "edge": "headwater_cache_requests_total",
+    "shield": "headwater_cache_requests_total",
+    "origin-bytes": "headwater_origin_requests_total",
+    "origin-api": "headwater_api_requests_total",
+    "dns": "headwater_dns_queries_total",
+}
+SENT_BYTES: Final[dict[Role, str]] = {
+    "edge": "headwater_cache_sent_bytes_total",
+    "shield": "headwater_cache_sent_bytes_total",
+    "origin-bytes": "headwater_origin_sent_bytes_total",
+}
+# Outcomes of a cache that cost its parent no request of their own, and those that did. Refusals are neither.
+SERVED_OUTCOMES: Final = frozenset({"hit", "stale", "stale_on_error", "collapsed"})
+FETCHED_OUTCOMES: Final = frozenset({"miss", "revalidated", "pass"})
+
+
+class UnreadableMetrics(ValueError):
+    """The text is not in Prometheus' format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """One reading. Times are Unix seconds; the rest counts from the start of the node's process."""
+
+    at: float
+    process_start: float
+    held_version: int | None
+    requests: float
+    served: float
+    fetched: float
+    sent_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Rates over the last half minute; `hit_ratio` is None when no request asked the cache, or the node is none."""
+
+    requests_per_s: float
+    egress_bps: float
+    hit_ratio: float | None
+    requests_total: int
+    sent_bytes_total: int
+
+
+def read_counters(text: str, role: Role, at: float) -> Counters:
+    """The counters that matter for `role` in an exposition. Raises UnreadableMetrics."""
+    requests_name, bytes_name = REQUESTS.get(role), SENT_BYTES.get(role)
+    wanted = tuple(name for name in (PROCESS_START, HELD_VERSION, requests_name, bytes_name) if name)
+    # Most lines are buckets of histograms that nobody asked for; the parser is slow on them.
+    lines = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(wanted))
+    try:
+        samples = [sample for family in text_string_to_metric_families(lines) for sample in family.samples]
+    except (ValueError, IndexError, KeyError) as error:
+        raise UnreadableMetrics(f"metrics cannot be read: {error}") from error
+    requests = [sample for sample in samples if sample.name == requests_name]
+    held = [sample.value for sample in samples if sample.name == HELD_VERSION]
+    return Counters(
+        at=at,
+        process_start=sum(sample.value for sample in samples if sample.name == PROCESS_START),
+        held_version=int(held[0]) if held else None,
+        requests=sum(sample.value for sample in requests),
+        served=_with_outcome(requests, SERVED_OUTCOMES),
+        fetched=_with_outcome(requests, FETCHED_OUTCOMES),
+        sent_bytes=sum(sample.value for sample in samples if sample.name == bytes_name),
+    )
+
+
+def _with_outcome(samples: Sequence[Sample], outcomes: frozenset[str]) -> float:
+    return sum(sample.value for sample in samples if sample.labels.get("outcome") in outcomes)
+
+
+def remember(readings: deque[Counters], reading: Counters) -> None:
+    """Adds a reading and drops those that are too old, or of an earlier life of the node."""
+    if readings and readings[-1].process_start != reading.process_start:
+        readings.clear()
+    readings.append(reading)
+    while len(readings) > 2 and readings[1].at <= reading.at - WINDOW_S:
+        readings.popleft()
+
+
+def traffic(readings: Sequence[Counters]) -> Traffic | None:
+    """Rates between the first and the last reading; None until there are two."""
+    if len(readings) < 2:
+        return None
+    first, last = readings[0], readings[-1]
+    seconds = max(last.at - first.at, 0.001)
+    served, fetched = last.served - first.served, last.fetched - first.fetched
+    return Traffic(
+        requests_per_s=(last.requests - first.requests) / seconds,
+        egress_bps=(last.sent_bytes - first.sent_bytes) * 8 / seconds,
+        hit_ratio=served / (served + fetched) if served + fetched > 0 else None,
+        requests_total=int(last.requests),
+        sent_bytes_total=int(last.sent_bytes),
+    )

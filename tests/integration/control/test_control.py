@@ -1,0 +1,306 @@
+"""Control on real sockets: edits of the file, snapshots for nodes that wait, health, keys, tokens, and its own restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import dns.message
+import pytest
+import structlog
+import yaml
+
+from control.service import control_node
+from dnssteer.responder import Responder
+from headwater.rules.names import Bucket
+from headwater.rules.steering import steer
+from headwater.runtime.httpsite import admin_app, serve_app
+from headwater.runtime.metrics import value
+from headwater.runtime.node import NodeContext, following_snapshots
+from headwater.runtime.nodetoken import NODE_HEADER, read_token
+from headwater.settings.deployment import Deployment, admin_address
+from headwater.settings.load import load_deployment
+from headwater.settings.snapshot import Snapshot
+from headwater.settings.world import world_of
+from signer.keyring import KeyRing
+from tests.support.asking import ask_until_true
+from tests.support.deployments import lab_config
+
+LOG = structlog.get_logger()
+
+
+@dataclass
+class Lab:
+    """A config file, and what a node of it may ask control."""
+
+    file: Path
+    deployment: Deployment
+    http: aiohttp.ClientSession
+
+    def context(self, node: str) -> NodeContext:
+        return NodeContext(node, self.deployment, LOG, self.file)
+
+    @property
+    def url(self) -> str:
+        return self.deployment.control.listen.url
+
+    async def ask(self, after: int = 0, wait: float = 10, node: str = "sin-1") -> Snapshot | None:
+        headers = {NODE_HEADER: read_token(self.deployment.data, node)}
+        query = {"after": after, "wait": wait, "node": node}
+        async with self.http.get(f"{self.url}/api/v1/snapshot", params=query, headers=headers) as reply:
+            assert reply.status in (200, 204)
+            return Snapshot.model_validate_json(await reply.read()) if reply.status == 200 else None
+
+    async def now(self) -> Snapshot:
+        snapshot = await self.ask()
+        assert snapshot is not None
+        return snapshot
+
+    async def status(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/api/v1/status") as reply:
+            assert reply.status == 200
+            tree: dict[str, Any] = await reply.json()
+            return tree
+
+    async def node(self, name: str) -> dict[str, Any]:
+        return next(node for node in (await self.status())["nodes"] if node["name"] == name)
+
+    def edit(self, path: str, new: Any) -> None:
+        """Sets the value at a dotted path of the file."""
+        content = yaml.safe_load(self.file.read_text())
+        *parents, last = path.split(".")
+        place = content
+        for step in parents:
+            place = place[step]
+        place[last] = new
+        self.file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    async def snapshot_with(self, wanted: Any) -> Snapshot:
+        """The first snapshot for which `wanted` holds."""
+        async with asyncio.timeout(20):
+            snapshot = await self.now()
+            while not wanted(snapshot):
+                snapshot = await self.ask(snapshot.version) or snapshot
+        return snapshot
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    file = lab_config(tmp_path)
+    content = yaml.safe_load(file.read_text())
+    content["control"]["probe_interval"] = "50 ms"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    deployment = load_deployment(file)
+    KeyRing(deployment.data / deployment.signing.keys).ensure("ed25519")
+    async with aiohttp.ClientSession() as http:
+        yield Lab(file, deployment, http)
+
+
+@asynccontextmanager
+async def answering(lab: Lab, *nodes: str) -> AsyncIterator[None]:
+    """The admin sites of these nodes, healthy."""
+    async with AsyncExitStack() as sites:
+        for node in nodes:
+            await sites.enter_async_context(serve_app(admin_app(), admin_address(lab.deployment, node), drain_s=0.1))
+        yield
+
+
+def first_choice(snapshot: Snapshot, region: str = "eu") -> str:
+    return steer(Bucket(0x3FA), region, world_of(snapshot))[0].name
+
+
+async def test_a_good_edit_is_a_later_snapshot_within_seconds_and_steering_follows(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        before = await lab.now()
+        assert first_choice(before) == "fra-1"
+        lab.edit("pops.fra.weight", 0)
+        after = await lab.snapshot_with(lambda snapshot: snapshot.deployment.pops["fra"].weight == 0)
+        assert after.version > before.version
+        assert first_choice(after) == "iad-1"
+        happening = next(happening for happening in (await lab.status())["happenings"] if happening["kind"] == "config")
+        assert happening["text"] == "pops.fra.weight: 100 → 0"
+
+
+async def test_a_bad_edit_is_refused_and_shown_and_the_old_config_stays_in_force(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        good = lab.file.read_text()
+        lab.edit("pops.fra.wieght", 0)
+
+        async def refused() -> dict[str, Any] | None:
+            status = await lab.status()
+            return None if status["config"]["in_force"] else status
+
+        status = await ask_until_true(refused)
+        (problem,) = status["config"]["problems"]
+        assert "did you mean 'weight'?" in problem["reason"]
+        assert problem["line"] > 0
+        assert value("headwater_control_config_problems") == 1
+        assert (await lab.now()).deployment == lab.deployment
+        lab.file.write_text(good)
+
+        async def in_force() -> bool:
+            return (await lab.status())["config"]["in_force"]
+
+        await ask_until_true(in_force)
+        assert value("headwater_control_config_problems") == 0
+
+
+async def test_a_node_that_dies_is_down_after_n_checks_and_up_when_it_is_back(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        async with answering(lab, "fra-1"):
+            await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "up")
+        down = await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "down")
+        assert first_choice(down) == "iad-1"
+        node = await lab.node("fra-1")
+        assert (node["health"], node["error"]) == ("down", f"{admin_address(lab.deployment, 'fra-1')}: connection refused")
+        async with answering(lab, "fra-1"):
+            up = await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "up")
+        assert up.version > down.version
+        assert first_choice(up) == "fra-1"
+
+
+async def test_a_node_that_says_it_cannot_serve_is_down_with_its_reason(lab: Lab) -> None:
+    site = serve_app(admin_app(lambda: "the disk is gone"), admin_address(lab.deployment, "fra-1"))
+    async with control_node(lab.context("control")), site:
+        await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "down")
+        assert "answers 503" in (await lab.node("fra-1"))["error"]
+        assert "the disk is gone" in (await lab.node("fra-1"))["error"]
+
+
+async def test_a_control_that_starts_again_goes_on_with_later_versions_and_what_was_down(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        down = await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "down")
+    async with control_node(lab.context("control")):
+        again = await lab.now()
+    assert again.version > down.version
+    assert again.health["fra-1"] == "down"
+
+
+async def test_a_control_that_lost_its_folder_publishes_above_what_nodes_hold(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        held = (await lab.now()).version + 10_000
+        later = await lab.ask(held)
+    assert later is not None
+    assert later.version == held + 1
+
+
+@pytest.mark.parametrize("token", ["", "guessed", "x" * 5000])
+async def test_who_has_no_token_of_a_node_gets_a_problem_and_no_snapshot(lab: Lab, token: str) -> None:
+    async with control_node(lab.context("control")):
+        headers = {NODE_HEADER: token}
+        async with lab.http.get(f"{lab.url}/api/v1/snapshot", params={"node": "fra-1"}, headers=headers) as reply:
+            assert reply.status == 403
+            problem = await reply.json(content_type="application/problem+json")
+    assert problem["type"] == "urn:headwater:problem:node-unknown"
+    assert "fra-1" in problem["detail"]
+
+
+async def test_a_node_that_the_config_no_longer_has_is_refused(lab: Lab) -> None:
+    lab.edit("shields.shield-9", {"listen": "127.0.0.1:1901", "admin": "127.0.0.1:1902"})
+    async with control_node(lab.context("control")):
+        await lab.snapshot_with(lambda snapshot: "shield-9" in snapshot.node_tokens)
+        assert await lab.ask(node="shield-9") is not None
+        content = yaml.safe_load(lab.file.read_text())
+        del content["shields"]["shield-9"]
+        lab.file.write_text(yaml.safe_dump(content))
+        await lab.snapshot_with(lambda snapshot: "shield-9" not in snapshot.node_tokens)
+        with pytest.raises(AssertionError):
+            await lab.ask(node="shield-9")
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=-1", "wait=nan", "wait=-3", "after=1e400"])
+async def test_a_query_that_means_nothing_is_a_problem(lab: Lab, query: str) -> None:
+    headers = {NODE_HEADER: read_token(lab.deployment.data, "fra-1")}
+    asked = f"{lab.url}/api/v1/snapshot?{query}"
+    async with control_node(lab.context("control")), lab.http.get(asked, headers=headers) as reply:
+        assert reply.status == 400
+
+
+async def test_a_hundred_nodes_that_wait_are_all_told_at_once(lab: Lab) -> None:
+    async with control_node(lab.context("control")), answering(lab, "fra-1"):
+        before = await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "up")
+
+        async def told() -> int:
+            snapshot = before
+            while snapshot.deployment.steering.answers != 1:
+                snapshot = await lab.ask(snapshot.version) or snapshot
+            return snapshot.version
+
+        asking = [asyncio.create_task(told()) for _ in range(100)]
+        await ask_until_true(lambda: waiting_polls(50))
+        lab.edit("steering.answers", 1)
+        async with asyncio.timeout(20):
+            versions = await asyncio.gather(*asking)
+    assert len(set(versions)) == 1
+
+
+async def waiting_polls(at_least: int) -> bool:
+    return value("headwater_control_waiting_polls") >= at_least
+
+
+async def test_a_poll_without_news_ends_with_204_and_shows_what_the_node_holds(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        held = await lab.snapshot_with(lambda snapshot: set(snapshot.health.values()) == {"down"})
+        assert await lab.ask(held.version, wait=0.05) is None
+        node = await lab.node("sin-1")
+        assert (node["version"], node["current"]) == (held.version, True)
+
+
+async def test_a_control_that_stops_lets_waiting_nodes_go(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        held = await lab.snapshot_with(lambda snapshot: set(snapshot.health.values()) == {"down"})
+        asking = asyncio.create_task(lab.ask(held.version, wait=60))
+        await ask_until_true(lambda: waiting_polls(1))
+    async with asyncio.timeout(5):
+        assert await asking is None
+
+
+async def test_a_rotated_key_reaches_the_nodes(lab: Lab) -> None:
+    ring = KeyRing(lab.deployment.data / lab.deployment.signing.keys)
+    async with control_node(lab.context("control")):
+        assert [key.state for key in (await lab.now()).keys] == ["active"]
+        ring.new("ed25519", "second")
+        snapshot = await lab.snapshot_with(lambda snapshot: len(snapshot.keys) == 2)
+    published = {key.key_id: key.material for key in snapshot.keys}
+    assert published == {key.key_id: key.material for key in ring.published()}
+    stored = ring.keys()
+    assert not {key.secret for key in stored} & set(published.values()), "nodes get public halves only"
+
+
+async def test_a_node_follows_control_through_its_death_and_never_takes_an_older_snapshot(lab: Lab) -> None:
+    async with AsyncExitStack() as stack:
+        async with control_node(lab.context("control")):
+            follower = await stack.enter_async_context(following_snapshots(lab.context("dns")))
+            first = follower.current.version
+            assert first > 0
+        # Control is gone: the node answers by what it holds.
+        responder = Responder(follower.current, LOG)
+        query = dns.message.make_query("v3fa.cdn.test", "A").to_wire()
+        assert responder.reply(query, ip_address("127.0.0.1"), over_tcp=False)
+        news = asyncio.Event()
+        follower.on_change(lambda snapshot: news.set())
+        async with control_node(lab.context("control")):
+            async with asyncio.timeout(20):
+                await news.wait()
+            assert follower.current.version > first
+
+
+async def test_an_edit_that_needs_a_restart_says_so_until_the_node_started_again(lab: Lab) -> None:
+    async with control_node(lab.context("control")), answering(lab, "shield-1"):
+
+        async def seen() -> bool:
+            return (await lab.node("shield-1"))["version"] is not None
+
+        await ask_until_true(seen)
+        lab.edit("shields.shield-1.cache", {"ram": "64 MiB"})
+        await lab.snapshot_with(lambda snapshot: snapshot.deployment.shields["shield-1"].cache.ram == 64 * 2**20)
+        assert (await lab.node("shield-1"))["restart"] == [
+            {"path": "shields.shield-1.cache.ram", "before": "256 MiB", "after": "64 MiB"}
+        ]
+        assert (await lab.node("shield-2"))["restart"] == []
