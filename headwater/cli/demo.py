@@ -5,19 +5,27 @@ With `--demo` an empty catalogue gets a clip that is made here and uploaded as a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 from rich.console import Console
 
+from headwater.cli.begunuploads import BegunUploads
+from headwater.cli.originclient import OriginClient, OriginRefused, OriginUnreachable, origin_client
+from headwater.cli.upload import shown_progress
+from headwater.cli.uploader import Uploader, UploadFailed, open_source
 from headwater.rules.names import Bucket, bucket_of, logical_host, parse_video_id
 from headwater.settings.deployment import Deployment
+from origin.transcode.testclip import make_demo_clip
+from origin.transcode.tools import NoFfmpeg
 
+CLIP_NAME = "headwater-demo.mp4"
+CLIP_TITLE = "Headwater demo clip"
 SMOKE_SCENARIO = "loadtest/scenarios/smoke.yaml"
 
 
@@ -48,27 +56,55 @@ def invitation(deployment: Deployment, config: Path, video_id: str | None, headw
     return Invitation(
         watch=f"{public}/watch/{video_id}" if video_id else f"{public}/",
         operators=f"{deployment.control.listen.url}/",
-        commands=(dig, f"{headwater} upload -c {config} FILE", f"{headwater} loadtest run -c {config} {SMOKE_SCENARIO}"),
+        commands=(
+            dig,
+            f"{headwater} upload --api {public} FILE",
+            f"{headwater} loadtest run -c {config} {SMOKE_SCENARIO}",
+        ),
     )
 
 
 async def show_demo(deployment: Deployment, config: Path, console: Console, *, upload: bool) -> None:
-    """Prints the invitation. Raises DemoFailed."""
-    async with httpx.AsyncClient(base_url=deployment.origin.api.listen.url, trust_env=False, timeout=10.0) as client:
-        video = await _newest_video(client)
-    video_id = video["video_id"] if video else None
+    """Prints the invitation, after a first video was made if `upload`. Raises DemoFailed."""
+    clip = deployment.data / "demo" / CLIP_NAME
+    try:
+        async with origin_client(deployment.origin.api.listen.url) as origin:
+            video_id = await _newest_video(origin)
+            # The clip is removed when its video plays: one that is still there was interrupted, and is gone on with.
+            if upload and (video_id is None or clip.exists()):
+                video_id = await _upload_clip(origin, clip, deployment.origin.transcode.ffmpeg, console)
+    except (OriginUnreachable, OriginRefused, UploadFailed, NoFfmpeg) as error:
+        raise DemoFailed(str(error)) from error
+    except subprocess.CalledProcessError as error:
+        raise DemoFailed(f"ffmpeg could not make it: {error.stderr.decode(errors='replace').strip()[-300:]}") from error
     for line in invitation(deployment, config, video_id, own_command(), shutil.which("dig") is not None).lines():
         console.print(line, markup=False)
 
 
-async def _newest_video(client: httpx.AsyncClient) -> dict[str, Any] | None:
-    try:
-        answer = await client.get("/api/v1/videos", params={"limit": "1"})
-        answer.raise_for_status()
-        videos: list[dict[str, Any]] = answer.json()["videos"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise DemoFailed(f"the API does not list its videos ({error})") from error
-    return videos[0] if videos else None
+async def _newest_video(origin: OriginClient) -> str | None:
+    videos = (await origin.json("GET", "/api/v1/videos", params={"limit": "1"}))["videos"]
+    return str(videos[0]["video_id"]) if videos else None
+
+
+async def _upload_clip(origin: OriginClient, clip: Path, ffmpeg: str, console: Console) -> str:
+    """Makes the clip, uploads it, waits until it plays. Returns the video id."""
+    if not await asyncio.to_thread(clip.exists):
+        console.print("There is no video yet. Making a clip: moving picture, burnt-in time, a tone…")
+        await asyncio.to_thread(_make_clip, clip, ffmpeg)
+    bars, progress = shown_progress()
+    with bars:
+        uploader = Uploader(origin, BegunUploads(clip.parent), progress)
+        source = open_source(clip, CLIP_TITLE)
+        video_id = await uploader.upload(source)
+        await uploader.wait(source, video_id)
+    await asyncio.to_thread(clip.unlink)
+    console.print("It plays; its better renditions join while you watch.")
+    return video_id
+
+
+def _make_clip(clip: Path, ffmpeg: str) -> None:
+    """Makes it aside, so that a clip that is there is whole."""
+    make_demo_clip(clip.with_name("draft.mp4"), ffmpeg=ffmpeg).replace(clip)
 
 
 def own_command() -> str:

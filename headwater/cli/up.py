@@ -20,6 +20,7 @@ from headwater.runtime.node import EXIT_CANNOT_START
 from headwater.runtime.nodetoken import read_token
 from headwater.runtime.supervisor import NodeFailed, Supervisor
 from headwater.settings.deployment import Deployment, nodes_of
+from origin.transcode.tools import NoFfmpeg, find_ffmpeg
 from signer.keyring import KeyRing
 
 # After `kill -9` of `headwater up` its nodes drain by themselves; a start right afterwards waits for their ports this long.
@@ -49,16 +50,26 @@ def up(
 def _exit_unless_ready(deployment: Deployment, config: Path, wait_s: float) -> None:
     """Prints all that hinders the start and exits, unless it passes within `wait_s`."""
     deadline = time.monotonic() + wait_s
-    problems = preflight.problems(deployment, config)
+    problems = _problems(deployment, config)
     if problems and wait_s:
         print("Waiting for the nodes of a killed `headwater up` to end…", file=sys.stderr)
     while problems and time.monotonic() < deadline:
         time.sleep(0.2)
-        problems = preflight.problems(deployment, config)
+        problems = _problems(deployment, config)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         raise typer.Exit(EXIT_CANNOT_START)
+
+
+def _problems(deployment: Deployment, config: Path) -> list[str]:
+    """Everything that hinders the start, each with its cure."""
+    found = preflight.problems(deployment, config)
+    try:
+        find_ffmpeg(deployment.origin.transcode.ffmpeg)
+    except NoFfmpeg as error:
+        found.append(f"origin.{error}")
+    return found
 
 
 def _make_secrets(deployment: Deployment) -> None:

@@ -97,7 +97,7 @@ def upload(
 
 async def _upload_all(files: list[Path], api: str, title: str | None, *, wait: bool) -> bool:
     """Each file in turn; one that fails does not keep the others from being sent. True when all are well."""
-    bars, progress = _progress()
+    bars, progress = shown_progress()
     good = True
     with bars:
         async with origin_client(api) as origin:
@@ -128,7 +128,8 @@ async def _upload_one(uploader: Uploader, source: Source, api: str, *, wait: boo
     return f"{source.path.name}: plays ({', '.join(ready)}), watch it at {api}/watch/{video_id}"
 
 
-def _progress() -> tuple[AbstractContextManager[object], Progress]:
+def shown_progress() -> tuple[AbstractContextManager[object], Progress]:
+    """A bar on a terminal, plain lines otherwise: (what to enter while it is shown, what to tell)."""
     if not sys.stdout.isatty():
         return nullcontext(), Lines()
     bars = rich.progress.Progress(

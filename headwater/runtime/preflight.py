@@ -7,19 +7,14 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-import imageio_ffmpeg
 
 from headwater.settings.deployment import Deployment
 from headwater.settings.units import Address, format_size
 
 FREE_DISK_BYTES = 512 * 2**20
-ENCODERS = ("libx264", "aac")
-FFMPEG_ANSWERS_S = 20.0
 
 
 def problems(deployment: Deployment, config: Path) -> list[str]:
@@ -28,7 +23,6 @@ def problems(deployment: Deployment, config: Path) -> list[str]:
         *operating_system(),
         *data_folder(deployment.data),
         *ports(deployment, config),
-        *ffmpeg(deployment.origin.transcode.ffmpeg),
     ]
 
 
@@ -82,26 +76,3 @@ def _port(setting: str, address: Address, kind: socket.SocketKind, config: Path)
                 yield f"{protocol} {address} ({setting}) may not be opened by this user: {change} to a port above 1023."
             else:
                 yield f"{protocol} {address} ({setting}) cannot be opened ({error.strerror}): {change}."
-
-
-def ffmpeg(setting: str) -> Iterator[str]:
-    """The ffmpeg that transcoding uses starts, and can encode what the ladder needs."""
-    cure = "install it, or set origin.transcode.ffmpeg to `auto` or to the path of another one"
-    try:
-        program = imageio_ffmpeg.get_ffmpeg_exe() if setting == "auto" else setting
-    except RuntimeError:
-        yield f"no ffmpeg comes with the package on this machine: {cure}."
-        return
-    try:
-        told = subprocess.run(
-            [program, "-hide_banner", "-encoders"], capture_output=True, timeout=FFMPEG_ANSWERS_S, check=True, text=True
-        ).stdout
-    except FileNotFoundError:
-        yield f"ffmpeg is not at {program} (origin.transcode.ffmpeg): {cure}."
-        return
-    except (OSError, subprocess.SubprocessError) as error:
-        yield f"ffmpeg at {program} cannot be used ({error}): {cure}."
-        return
-    listed = {line.split()[1] for line in told.splitlines() if len(line.split()) > 1}
-    if missing := [encoder for encoder in ENCODERS if encoder not in listed]:
-        yield f"ffmpeg at {program} lacks the encoder {' and '.join(missing)}: {cure}."
