@@ -39,7 +39,7 @@ class Audience(Settings):
 class Watch(Settings):
     least: DurationS = quantity("10 s", description="Shortest time played.", gt=0, le=86400)
     most: DurationS = quantity("10 s", description="Longest time played; each viewer draws between the two.", gt=0, le=86400)
-    seek_probability: float = Field(0, description="Chance, at each segment, of a jump to any other one.", ge=0, le=1)
+    seek_probability: float = Field(0, description="Chance, for each segment played, of a jump to any segment.", ge=0, le=1)
 
     @model_validator(mode="after")
     def _least_before_most(self) -> Watch:

@@ -25,6 +25,8 @@ from loadtest.scenario import Scenario
 API_TRIES: Final = 3
 API_PAUSE_S: Final = 0.5
 SHORTEST_WAIT_S: Final = 0.005
+# Nobody jumps before having seen something.
+FIRST_SEEK_AFTER_S: Final = 0.5
 
 
 class Viewer:
@@ -38,19 +40,19 @@ class Viewer:
         self._throughput = Throughput(scenario.player.first_estimate)
         self._media: dict[str, tuple[Segment, ...]] = {}
         self._inits: set[str] = set()
-        self._player: Player | None = None
+        self._draws_at_s = FIRST_SEEK_AFTER_S
 
     async def watch(self) -> None:
         """Watches as planned, and records how it went; a failure ends the watch and is recorded by its cause."""
-        self._player = Player(time.monotonic(), self._plan.watch_s, self._scenario.player.start_buffer)
+        player = Player(time.monotonic(), self._plan.watch_s, self._scenario.player.start_buffer)
         try:
-            await self._watch(self._player)
+            await self._watch(player)
         except RequestFailed as failed:
             self._measures.gave_up(failed.cause, failed.detail)
         else:
             self._measures.finished += 1
         finally:
-            self._record(self._player)
+            self._record(player)
 
     async def _watch(self, player: Player) -> None:
         master_url = await self._playback_url()
@@ -71,17 +73,20 @@ class Viewer:
             await self._fetch_segment(rungs[current], segment)
             player.segment_arrived(time.monotonic(), segment.duration_s, last=position == len(segments) - 1)
             self._measures.showed(rungs[current].name, segment.duration_s)
-            position = self._next(position, len(segments), player)
+            position = self._next(position, segments, player)
         while player.state is not PlayerState.ENDED:
             await asyncio.sleep(max(player.remaining_s(), SHORTEST_WAIT_S))
             player.advance(time.monotonic())
 
-    def _next(self, position: int, count: int, player: Player) -> int:
-        """The segment after this one, or where the viewer jumps to."""
-        if count > 1 and player.state is PlayerState.PLAYING and self._drawn.random() < self._scenario.watch.seek_probability:
-            player.seek(time.monotonic())
-            return self._drawn.randrange(count)
-        return position + 1
+    def _next(self, position: int, segments: tuple[Segment, ...], player: Player) -> int:
+        """The segment after this one, or where the viewer jumps to: once for each segment's time played, chance decides."""
+        if player.played_s < self._draws_at_s or player.state is not PlayerState.PLAYING:
+            return position + 1
+        self._draws_at_s = player.played_s + segments[position].duration_s
+        if self._drawn.random() >= self._scenario.watch.seek_probability:
+            return position + 1
+        player.seek(time.monotonic())
+        return self._drawn.randrange(len(segments))
 
     async def _playback_url(self) -> str:
         for _ in range(API_TRIES - 1):
