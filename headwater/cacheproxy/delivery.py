@@ -61,7 +61,8 @@ async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.Str
 def response_fields(exchange: Exchange, source: Source) -> Fields:
     """The source's fields as this hop passes them on."""
     received = end_to_end(source.fields)
-    fields = [*without(received, _OWN_FIELDS), *exchange.answer_headers.items()]
+    # What this hop says itself replaces what a parent said: browsers refuse a doubled Access-Control-Allow-Origin (Fetch).
+    fields = [*without(received, (*_OWN_FIELDS, *exchange.answer_headers)), *exchange.answer_headers.items()]
     age = field(received, "age") if source.age_s is None else str(int(source.age_s))
     if age is not None:
         fields.append(("Age", age))

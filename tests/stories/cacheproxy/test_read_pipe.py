@@ -47,6 +47,22 @@ async def test_a_miss_is_stored_and_the_next_request_hits(deployment: Deployment
     assert all(line["sent_bytes"] == len(BODY) and line["path"] == PATH for line in lines)
 
 
+async def test_a_viewer_is_told_once_who_may_read_also_when_the_shield_said_it_too(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    parent_says = serving(BODY, "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Age")
+    async with (
+        scripted_parent(parent_says) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
+    ):
+        for _ in ("from the parent", "from the store"):
+            async with edge.client.get(edge.url(PATH)) as response:
+                assert response.headers.getall("Access-Control-Allow-Origin") == ["*"]
+                (exposed,) = response.headers.getall("Access-Control-Expose-Headers")
+                assert "Cache-Status" in exposed
+            await edge.settled()
+
+
 async def test_the_store_is_warm_after_a_restart(deployment: Deployment, tmp_path: Path) -> None:
     async with scripted_parent(serving(BODY)) as parent:
         snapshot = with_parents(deployment, [parent.address])
