@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 import aiohttp
 from yarl import URL
 
+from headwater.cacheproxy.interim import OnInterim, ResponseWithInterim, on_interim_response
 from headwater.rules.fields import Fields
 from headwater.rules.fill import FillTrouble
 from headwater.runtime.problems import PROBLEM_JSON
@@ -23,10 +24,11 @@ _PARENT_AT_FAULT = frozenset((FillTrouble.CONNECT, FillTrouble.NO_HEADER, FillTr
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The node to ask: its name (for logs and Cache-Status) and base URL."""
+    """The node to ask: its name (for logs and Cache-Status) and base URL; `ours` is a tier of this deployment."""
 
     name: str
     url: str
+    ours: bool = True
 
 
 class ParentTrouble(Exception):
@@ -46,6 +48,7 @@ class ParentAnswer:
         self.status = response.status
         self.fields: Fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
         self.length = response.content_length
+        self.reason = response.reason
         self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
 
     @property
@@ -85,6 +88,7 @@ class ParentClient:
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
             auto_decompress=False,
+            response_class=ResponseWithInterim,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
             read_bufsize=READ_BUFFER_BYTES,
             max_line_size=MAX_HEADER_BYTES,
@@ -104,12 +108,22 @@ class ParentClient:
         now = time.monotonic()
         return tuple(sorted(parents, key=lambda parent: self._down_until.get(parent.name, 0.0) > now))
 
-    async def ask(self, parent: Parent, path: str, fields: Fields, method: str = "GET") -> ParentAnswer:
+    async def ask(
+        self,
+        parent: Parent,
+        path: str,
+        fields: Fields,
+        *,
+        method: str = "GET",
+        body: AsyncIterable[bytes] | None = None,
+        on_interim: OnInterim | None = None,
+    ) -> ParentAnswer:
         """Sends the request and waits for the header. Raises ParentTrouble. The caller closes the answer."""
+        on_interim_response.set(on_interim)
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout):
                 response = await self._session.request(
-                    method, URL(parent.url + path, encoded=True), headers=fields, allow_redirects=False
+                    method, URL(parent.url + path, encoded=True), headers=fields, data=body, allow_redirects=False
                 )
         except aiohttp.ClientConnectorError as error:
             raise self._failed(parent, FillTrouble.CONNECT, error) from error

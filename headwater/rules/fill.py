@@ -135,11 +135,13 @@ FillCommand = Ask | Announce | Skip | End
 
 @dataclass(slots=True)
 class FillMachine:
-    """One fill. `confirms` is the stored object's validator when this fill revalidates it."""
+    """One fill. `confirms` is the stored object's validator when this fill revalidates it; `relays_errors` says whether the
+    last parent's 5xx is an answer to pass on (an ordinary site's) or a failed parent (a tier of ours)."""
 
     parents: tuple[str, ...]
     keep_filling_from: float
     confirms: str | None = None
+    relays_errors: bool = False
     state: FillState = FillState.ASKING
     received: int = 0
     resumes: int = 0
@@ -176,7 +178,8 @@ class FillMachine:
                 return self._on_alone()
 
     def _on_header(self, event: HeaderArrived) -> list[FillCommand]:
-        if event.status >= 500:
+        is_answer = self.relays_errors and self._asked == len(self.parents)
+        if 500 <= event.status < 600 and not is_answer:
             return self._ask_next(FillTrouble.SERVER_ERROR)
         if event.status == 304:
             return self._end(FillState.CONFIRMED) if self.confirms else self._ask_next(FillTrouble.BAD_RESPONSE)

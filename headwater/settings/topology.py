@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from pydantic import Field
 
@@ -74,5 +74,10 @@ class Property(Settings):
     )
     paths: str = Field("/", description="Path prefix that belongs to the property.", pattern=r"^/")
     signed: bool = Field(True, description="Whether edges ask for a grant.")
-    parent: Literal["origin"] = Field("origin", description="Where shields fill from.")
+    parent: str = Field(
+        "origin",
+        description="Where the property is filled from: `origin`, or the base URL of any HTTP site.",
+        pattern=r"^(origin|https?://[^/]+)$",
+    )
+    shielded: bool = Field(True, description="Whether edges fill from the shields; without it they ask the parent themselves.")
     cors: bool = Field(True, description="Whether players of other sites may read responses (Access-Control-Allow-Origin: *).")

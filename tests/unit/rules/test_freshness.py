@@ -43,6 +43,9 @@ DATE = f"Date: {format_http_date(NOW)}"
         (200, [f"Last-Modified: {format_http_date(NOW - 1000)}"], 100),  # 4.2.2
         (200, [], 0),
         (404, [], 1.5),
+        (200, ["CDN-Cache-Control: max-age=9", "Cache-Control: max-age=60"], 9),
+        (200, ["CDN-Cache-Control: max-age=9", DATE, f"Expires: {format_http_date(NOW + 5)}"], 9),
+        (200, ["CDN-Cache-Control: max-age=9.0", "Cache-Control: max-age=60"], 0),  # RFC 9213 2.2: wrong type
         (404, ["Cache-Control: max-age=7"], 7),
         (500, [f"Last-Modified: {format_http_date(NOW - 1000)}"], 0),
     ],
@@ -58,11 +61,18 @@ def test_the_lifetime_of_a_response(status: int, lines: list[str], fresh_s: floa
         (200, ['ETag: "a"'], Storability.STORABLE),
         (200, ["Cache-Control: no-store, max-age=60"], Storability.NO_STORE),
         (200, ["Cache-Control: private"], Storability.PRIVATE),
-        (200, ["Cache-Control: max-age=60", "Vary: Cookie"], Storability.VARY),
+        (200, ["Cache-Control: max-age=60", "Vary: Cookie"], Storability.STORABLE),
+        (200, ["Cache-Control: max-age=60", "Vary: Cookie, *"], Storability.VARY),
         (200, [], Storability.NO_LIFETIME),
         (404, [], Storability.STORABLE),
         (206, ["Cache-Control: max-age=60"], Storability.STATUS),
-        (599, ["Cache-Control: max-age=60"], Storability.STATUS),
+        (599, ["Cache-Control: max-age=60"], Storability.STORABLE),
+        (599, ["Cache-Control: max-age=60, must-understand, no-store"], Storability.STATUS),  # 5.2.2.3
+        (404, ["Cache-Control: max-age=60, must-understand, no-store"], Storability.STORABLE),
+        (200, ['Cache-Control: max-age=60, private="X-Mine"'], Storability.STORABLE),
+        (200, ["CDN-Cache-Control: max-age=60", "Cache-Control: no-store"], Storability.STORABLE),  # RFC 9213 2.1
+        (200, ["CDN-Cache-Control: no-store", "Cache-Control: max-age=60"], Storability.NO_STORE),
+        (200, ["CDN-Cache-Control: max-age=", "Cache-Control: no-store"], Storability.NO_STORE),  # not a dictionary
     ],
 )
 def test_what_a_shared_cache_may_keep(status: int, lines: list[str], expected: Storability) -> None:
