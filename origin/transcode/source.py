@@ -187,7 +187,7 @@ def _within(rate: Fraction) -> Fraction:
         rate /= 2
     while rate < SLOWEST:
         rate *= 2
-    return rate
+    return snapped(rate)
 
 
 def _exact(seconds: float) -> Fraction:
