@@ -52,6 +52,7 @@ class Tiers(Settings):
     hot: Tier = Field(Tier(store=FileStore(path=Path("objects/hot"))), description="Read first, written first.")
     warm: Tier | None = Field(None, description="Second tier.")
     cold: Tier | None = Field(None, description="Third tier.")
+    review: DurationS = quantity("5 min", description="How often every object's tier is looked at again.", gt=0)
 
 
 class Uploads(Settings):

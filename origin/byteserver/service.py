@@ -1,7 +1,8 @@
-"""The origin's byte server: published objects for shields. It serves on without catalogue and control."""
+"""The origin's byte server: published objects for shields, and the mover between tiers. Needs neither catalogue nor control."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,9 @@ from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from origin.byteserver.accesslog import AccessLog
 from origin.byteserver.handler import ByteHandler
-from origin.tiers.open import open_tiers
+from origin.tiers.mover import Mover
+from origin.tiers.open import open_tiers, tier_rules
+from origin.tiers.tracker import AccessTracker
 
 
 @asynccontextmanager
@@ -19,9 +22,14 @@ async def byteserver_node(context: NodeContext) -> AsyncIterator[None]:
     settings = context.deployment.origin.bytes
     objects = open_tiers(context.deployment)
     access_log = AccessLog()
+    tracker = AccessTracker(context.folder / "heat.sqlite3", time.time, context.log)
+    mover = Mover(objects, tier_rules(context.deployment), tracker, time.time, context.log)
     async with following_snapshots(context) as snapshots, Supervised(context.log) as tasks:
         tasks.start("write-access-log", access_log.write_on)
-        handler = ByteHandler(objects, lambda: snapshots.current, lambda key: None, access_log, context.log, context.name)
+        tasks.start("write-read-counts", tracker.flush_on)
+        tasks.start("move-between-tiers", lambda: mover.move_on(context.deployment.origin.tiers.review))
+        handler = ByteHandler(objects, lambda: snapshots.current, tracker.record, access_log, context.log, context.name)
         async with serve_app(admin_app(), settings.admin), serve_handler(handler, settings.listen):
             yield
     access_log.flush()
+    await tracker.flush()

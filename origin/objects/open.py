@@ -12,6 +12,8 @@ from origin.objects.fileparts import FilePartStore
 from origin.objects.files import FileObjects
 from origin.objects.interface import TierStore
 from origin.objects.parts import PartStore
+from origin.objects.s3 import S3Objects
+from origin.objects.s3parts import S3PartStore
 
 
 def open_store(store: Store, data: Path) -> TierStore:
@@ -20,7 +22,7 @@ def open_store(store: Store, data: Path) -> TierStore:
         case FileStore():
             return FileObjects(data / store.path)
         case S3Store():
-            raise NotImplementedError
+            return S3Objects(store)
 
 
 def open_part_store(store: Store, deployment: Deployment) -> PartStore:
@@ -30,7 +32,7 @@ def open_part_store(store: Store, deployment: Deployment) -> PartStore:
             secret = part_url_secret(deployment.data)
             return FilePartStore(FileObjects(deployment.data / store.path), deployment.origin.public_url, secret)
         case S3Store():
-            raise NotImplementedError
+            return S3PartStore(S3Objects(store))
 
 
 def part_url_secret(data: Path) -> bytes:

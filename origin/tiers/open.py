@@ -6,6 +6,7 @@ from headwater.runtime.httpsite import CannotStart
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import Tier
 from origin.objects.open import open_store
+from origin.tiers.heat import TierRule
 from origin.tiers.store import PlacedStore, TieredStore
 
 
@@ -26,3 +27,8 @@ def tiers_of(deployment: Deployment) -> list[tuple[str, Tier]]:
 def open_tiers(deployment: Deployment) -> TieredStore:
     """The published objects of a deployment, wherever their popularity has put them."""
     return TieredStore([PlacedStore(name, open_store(tier.store, deployment.data)) for name, tier in tiers_of(deployment)])
+
+
+def tier_rules(deployment: Deployment) -> list[TierRule]:
+    """When objects move, hottest tier first."""
+    return [TierRule(name, tier.demote_after, tier.promote_at) for name, tier in tiers_of(deployment)]

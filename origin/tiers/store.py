@@ -4,13 +4,14 @@ The law that mover, writer and reader keep together:
 - a copy in a hotter tier is never older than one in a colder tier, so the first one found is the present one;
 - a move copies, verifies, and only then removes the version it copied, so an object is always in some tier;
 - a write notes what colder tiers hold, writes hot, and then removes exactly what it noted; a delete goes from cold to hot;
+- a version that was replaced or deleted while it was copied is removed again from where it was copied to (a mover killed in that
+  very instant leaves it there: shadowed by the new version, or, after a delete, until the key is deleted again);
 - one mover, and it moves an object one tier at a time; an object that climbs past a reader that looks downwards is met when the
   reader looks upwards again.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -110,8 +111,8 @@ class TieredStore:
         raise ObjectNotFound(key)
 
     async def _in_colder_tiers(self, key: str) -> Sequence[tuple[TierStore, ObjectInfo]]:
-        found = await asyncio.gather(*(_stat_or_none(tier.store, key) for tier in self._colder))
-        return [(tier.store, info) for tier, info in zip(self._colder, found, strict=True) if info is not None]
+        found = [(tier.store, await _stat_or_none(tier.store, key)) for tier in self._colder]
+        return [(store, info) for store, info in found if info is not None]
 
     async def _remove(self, noted: Sequence[tuple[TierStore, ObjectInfo]]) -> None:
         for store, info in noted:

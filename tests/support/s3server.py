@@ -1,0 +1,60 @@
+"""A real S3-speaking server (`rclone serve s3`) on a free port, for as long as a test session lasts."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.settings.origin import S3Store
+from tests.support.deployments import free_port
+
+ACCESS_KEY = "headwater-test"
+SECRET_KEY = "headwater-test-secret"
+STARTS_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    folder: Path
+
+    def bucket(self, name: str) -> S3Store:
+        """Settings of a fresh bucket; a folder of the server's is a bucket."""
+        (self.folder / name).mkdir()
+        return S3Store(kind="s3", endpoint=self.endpoint, bucket=name, prefix="lab")
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    rclone = Path(sys.executable).with_name("rclone")
+    command = [str(rclone), "serve", "s3", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{port}"]
+    # Nothing is cached, so that what one client wrote is there for the next; no config file of the user's is read.
+    command += ["--vfs-cache-mode", "off", "--dir-cache-time", "0", "--config", "/dev/null", "--log-level", "ERROR", str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process)
+        yield S3Server(f"http://127.0.0.1:{port}", folder)
+    finally:
+        process.kill()  # asked politely it waits for idle connections; its folder is thrown away anyway
+        process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"rclone ended with status {process.returncode}")
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)  # until the server's own socket listens
+    raise RuntimeError(f"rclone did not listen within {STARTS_WITHIN_S:.0f} s")
