@@ -13,6 +13,7 @@ GROUPS = (
     "loadtest",
     "node",
     "sign",
+    "status",
     "up",
     "upload",
     "video",

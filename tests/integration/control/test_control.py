@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import dns.message
 import pytest
 import structlog
@@ -22,93 +20,20 @@ from headwater.rules.names import Bucket
 from headwater.rules.steering import steer
 from headwater.runtime.httpsite import admin_app, serve_app
 from headwater.runtime.metrics import value
-from headwater.runtime.node import NodeContext, following_snapshots
+from headwater.runtime.node import following_snapshots
 from headwater.runtime.nodetoken import NODE_HEADER, read_token
-from headwater.settings.deployment import Deployment, admin_address
-from headwater.settings.load import load_deployment
+from headwater.settings.deployment import admin_address
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.world import world_of
 from signer.keyring import KeyRing
 from tests.support.asking import ask_until_true
-from tests.support.deployments import lab_config
-
-LOG = structlog.get_logger()
-
-
-@dataclass
-class Lab:
-    """A config file, and what a node of it may ask control."""
-
-    file: Path
-    deployment: Deployment
-    http: aiohttp.ClientSession
-
-    def context(self, node: str) -> NodeContext:
-        return NodeContext(node, self.deployment, LOG, self.file)
-
-    @property
-    def url(self) -> str:
-        return self.deployment.control.listen.url
-
-    async def ask(self, after: int = 0, wait: float = 10, node: str = "sin-1") -> Snapshot | None:
-        headers = {NODE_HEADER: read_token(self.deployment.data, node)}
-        query = {"after": after, "wait": wait, "node": node}
-        async with self.http.get(f"{self.url}/api/v1/snapshot", params=query, headers=headers) as reply:
-            assert reply.status in (200, 204)
-            return Snapshot.model_validate_json(await reply.read()) if reply.status == 200 else None
-
-    async def now(self) -> Snapshot:
-        snapshot = await self.ask()
-        assert snapshot is not None
-        return snapshot
-
-    async def status(self) -> dict[str, Any]:
-        async with self.http.get(f"{self.url}/api/v1/status") as reply:
-            assert reply.status == 200
-            tree: dict[str, Any] = await reply.json()
-            return tree
-
-    async def node(self, name: str) -> dict[str, Any]:
-        return next(node for node in (await self.status())["nodes"] if node["name"] == name)
-
-    def edit(self, path: str, new: Any) -> None:
-        """Sets the value at a dotted path of the file."""
-        content = yaml.safe_load(self.file.read_text())
-        *parents, last = path.split(".")
-        place = content
-        for step in parents:
-            place = place[step]
-        place[last] = new
-        self.file.write_text(yaml.safe_dump(content, sort_keys=False))
-
-    async def snapshot_with(self, wanted: Any) -> Snapshot:
-        """The first snapshot for which `wanted` holds."""
-        async with asyncio.timeout(20):
-            snapshot = await self.now()
-            while not wanted(snapshot):
-                snapshot = await self.ask(snapshot.version) or snapshot
-        return snapshot
+from tests.support.controlled import Lab, answering, controlled_lab
 
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    file = lab_config(tmp_path)
-    content = yaml.safe_load(file.read_text())
-    content["control"]["probe_interval"] = "50 ms"
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-    deployment = load_deployment(file)
-    KeyRing(deployment.data / deployment.signing.keys).ensure("ed25519")
-    async with aiohttp.ClientSession() as http:
-        yield Lab(file, deployment, http)
-
-
-@asynccontextmanager
-async def answering(lab: Lab, *nodes: str) -> AsyncIterator[None]:
-    """The admin sites of these nodes, healthy."""
-    async with AsyncExitStack() as sites:
-        for node in nodes:
-            await sites.enter_async_context(serve_app(admin_app(), admin_address(lab.deployment, node), drain_s=0.1))
-        yield
+    async with controlled_lab(tmp_path) as lab:
+        yield lab
 
 
 def first_choice(snapshot: Snapshot, region: str = "eu") -> str:
@@ -280,7 +205,7 @@ async def test_a_node_follows_control_through_its_death_and_never_takes_an_older
             first = follower.current.version
             assert first > 0
         # Control is gone: the node answers by what it holds.
-        responder = Responder(follower.current, LOG)
+        responder = Responder(follower.current, structlog.get_logger())
         query = dns.message.make_query("v3fa.cdn.test", "A").to_wire()
         assert responder.reply(query, ip_address("127.0.0.1"), over_tcp=False)
         news = asyncio.Event()
@@ -304,3 +229,18 @@ async def test_an_edit_that_needs_a_restart_says_so_until_the_node_started_again
             {"path": "shields.shield-1.cache.ram", "before": "256 MiB", "after": "64 MiB"}
         ]
         assert (await lab.node("shield-2"))["restart"] == []
+
+
+async def test_the_page_is_whole_and_its_own(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        for path, kind in [("/", "text/html"), ("/page/page.js", "text/javascript"), ("/page/page.css", "text/css")]:
+            async with lab.http.get(lab.url + path) as reply:
+                assert (reply.status, reply.content_type) == (200, kind), path
+                assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
+                assert (
+                    "//" not in (await reply.text()).replace("http://www.w3.org/2000/svg", "").replace("//", "", 0) or path != "/"
+                )
+        for path in ["/page/../service.py", "/page/service.py", "/nothing"]:
+            async with lab.http.get(lab.url + path) as reply:
+                assert reply.status == 404
+                assert reply.content_type == "application/problem+json"

@@ -1,0 +1,137 @@
+"""`headwater status`: the deployment as control sees it, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.cli.node import ConfigOption
+from headwater.settings.units import parse_address
+
+TIMEOUT_S = 5.0
+EXIT_NO_ANSWER = 1
+PLAIN_WIDTH = 150  # of a pipe or file: wide enough that no cell is cut
+HEALTH_STYLES = {"up": "green", "down": "bold red", "unknown": "yellow"}
+
+
+def status(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON, for scripts.")] = False,
+) -> None:
+    """Show nodes, health, traffic and config problems as control sees them. Exit status 1 when control does not answer."""
+    url = _control_url(config)
+    try:
+        answer = httpx.get(f"{url}/api/v1/status", timeout=TIMEOUT_S, trust_env=False)
+        answer.raise_for_status()
+        tree = answer.json()
+    except (httpx.HTTPError, json.JSONDecodeError) as error:
+        print(f"Control does not answer at {url} ({error}): start it with `headwater up {config}`.", file=sys.stderr)
+        raise typer.Exit(EXIT_NO_ANSWER) from error
+    if as_json:
+        print(json.dumps(tree, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    for part in rendered(tree):
+        console.print(part)
+
+
+def _control_url(config: Path) -> str:
+    """Control's address alone: the status is wanted most when the rest of the file is wrong."""
+    try:
+        return parse_address(yaml.safe_load(config.read_text(encoding="utf-8"))["control"]["listen"]).url
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        print(f"{config} does not say where control listens (control.listen): {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_NO_ANSWER) from error
+
+
+def rendered(tree: dict[str, Any]) -> Iterable[Table | Text]:
+    """The tree as what rich prints, from what matters most at the top."""
+    nodes = tree["nodes"]
+    up = sum(node["health"] == "up" for node in nodes)
+    yield Text(f"{tree['deployment']} ({tree['zone']}): {up} of {len(nodes)} nodes up, snapshot {tree['version']}")
+    for problem in tree["config"]["problems"]:
+        yield Text(f"Config refused, the one before stays in force: {problem['text']}", style="red")
+    if tree["key_error"]:
+        yield Text(f"Keys cannot be read: {tree['key_error']}", style="red")
+    yield _tiers(tree["tiers"])
+    yield _nodes(nodes, tree["now"])
+    for node in nodes:
+        if node["error"]:
+            yield Text(f"{node['name']}: last failed check: {node['error']}", style="red")
+        for change in node["restart"]:
+            told = f"{change['path']}: {change['before'] or 'absent'} → {change['after'] or 'absent'}"
+            yield Text(f"{node['name']} takes this only when it is started again: {told}", style="yellow")
+
+
+def _tiers(tiers: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("tier")
+    for name in ("requests/s", "egress", "hit ratio"):
+        table.add_column(name, justify="right")
+    for tier in tiers:
+        table.add_row(tier["tier"], _number(tier["requests_per_s"]), _rate(tier["egress_bps"]), _percent(tier["hit_ratio"]))
+    return table
+
+
+def _nodes(nodes: list[dict[str, Any]], now: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("node", "role", "POP", "address", "health", "for"):
+        table.add_column(name, no_wrap=True)
+    for name in ("weight", "requests/s", "egress", "hit ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("snapshot", no_wrap=True)
+    for node in nodes:
+        traffic = node["traffic"] or {}
+        table.add_row(
+            node["name"],
+            node["role"],
+            f"{node['region']}/{node['pop']}" if node["pop"] else "",
+            node["address"],
+            Text(node["health"], style=HEALTH_STYLES[node["health"]]),
+            _duration(now - node["since"]),
+            "" if node["weight"] is None else "drained" if node["weight"] == 0 else f"{node['weight']:g}",
+            _number(traffic["requests_per_s"]) if traffic else "",
+            _rate(traffic["egress_bps"]) if traffic else "",
+            _percent(traffic["hit_ratio"]) if traffic else "",
+            "current" if node["current"] else "none yet" if node["version"] is None else "behind",
+        )
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}".replace(",", " ")
+
+
+def _rate(bps: float) -> str:
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if bps < 1000:
+            return f"{bps:.3g} {unit}"
+        bps /= 1000
+    return f"{bps:.3g} Gbit/s" if bps < 1000 else f"{bps:.0f} Gbit/s"
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio * 100:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    for size_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size_s:
+            return f"{int(seconds / size_s)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(status)
