@@ -16,6 +16,8 @@ from headwater.settings.topology import NodeName
 TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
 ORIGIN_REQUESTS: Final = "headwater_origin_requests_total"
 CACHE_REQUESTS: Final = "headwater_cache_requests_total"
+# Outcomes for which Cache-Status says `hit`, so that what is seen and what is counted compare.
+FROM_THE_STORE: Final = ("hit", "stale", "stale_on_error")
 
 Labels = tuple[tuple[str, str], ...]
 Counts = dict[tuple[str, Labels], float]
@@ -67,7 +69,8 @@ class TierCounts:
 
     @property
     def hit_ratio(self) -> float | None:
-        return self.by_outcome.get("hit", 0.0) / self.requests if self.requests else None
+        hits = sum(self.by_outcome.get(outcome, 0.0) for outcome in FROM_THE_STORE)
+        return hits / self.requests if self.requests else None
 
 
 def tier_counts(before: NodeCounts, after: NodeCounts, roles: Mapping[NodeName, Role], tier: Role) -> TierCounts:

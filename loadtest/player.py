@@ -77,13 +77,15 @@ class Player:
             if self.startup_s is None:
                 self.startup_s = now - self.asked_at
 
-    def seek(self, now: float) -> None:
-        """The viewer jumps: what is in the buffer is of no use."""
+    def seek(self, now: float) -> bool:
+        """The viewer jumps: what is in the buffer is of no use. False when there is nothing to jump in."""
         self.advance(now)
-        if self.state in (PlayerState.PLAYING, PlayerState.STALLED):
-            self.state = PlayerState.SEEKING
-            self.buffer_s = 0.0
-            self.last_segment_in = False
+        if self.state not in (PlayerState.PLAYING, PlayerState.STALLED):
+            return False
+        self.state = PlayerState.SEEKING
+        self.buffer_s = 0.0
+        self.last_segment_in = False
+        return True
 
     def wait_before_fetching_s(self, segment_s: float, buffer_limit_s: float) -> float:
         """How long until a segment of `segment_s` fits under the limit, or the player is done; 0: fetch now."""

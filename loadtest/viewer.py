@@ -41,6 +41,7 @@ class Viewer:
         self._media: dict[str, tuple[Segment, ...]] = {}
         self._inits: set[str] = set()
         self._draws_at_s = FIRST_SEEK_AFTER_S
+        self._segment_s = 0.0
 
     async def watch(self) -> None:
         """Watches as planned, and records how it went; a failure ends the watch and is recorded by its cause."""
@@ -60,33 +61,42 @@ class Viewer:
         rungs = playlists.read_master(master.body.decode("utf-8", "replace"), master_url)
         bandwidths = [rung.bandwidth_bps for rung in rungs]
         current: int | None = None
-        position = 0
-        while player.needs_more():
+        position = count = 0
+        while player.state is not PlayerState.ENDED:
+            if self._jumps(player):
+                position = self._drawn.randrange(count)
+            if not player.needs_more():
+                await self._play(player, player.remaining_s())
+                continue
             current = choose_rung(bandwidths, self._throughput.estimate_bps(), player.buffer_s, current)
             segments = await self._segments(rungs[current].url)
-            position = min(position, len(segments) - 1)
+            count = len(segments)
+            position = min(position, count - 1)
             segment = segments[position]
             if wait_s := player.wait_before_fetching_s(segment.duration_s, self._scenario.player.buffer):
-                await asyncio.sleep(max(wait_s, SHORTEST_WAIT_S))
-                player.advance(time.monotonic())
+                await self._play(player, wait_s)
                 continue
             await self._fetch_segment(rungs[current], segment)
-            player.segment_arrived(time.monotonic(), segment.duration_s, last=position == len(segments) - 1)
+            player.segment_arrived(time.monotonic(), segment.duration_s, last=position == count - 1)
             self._measures.showed(rungs[current].name, segment.duration_s)
-            position = self._next(position, segments, player)
-        while player.state is not PlayerState.ENDED:
-            await asyncio.sleep(max(player.remaining_s(), SHORTEST_WAIT_S))
-            player.advance(time.monotonic())
+            self._segment_s = segment.duration_s
+            position += 1
 
-    def _next(self, position: int, segments: tuple[Segment, ...], player: Player) -> int:
-        """The segment after this one, or where the viewer jumps to: once for each segment's time played, chance decides."""
-        if player.played_s < self._draws_at_s or player.state is not PlayerState.PLAYING:
-            return position + 1
-        self._draws_at_s = player.played_s + segments[position].duration_s
+    async def _play(self, player: Player, wait_s: float) -> None:
+        """Lets the player play, at most until the viewer may jump again."""
+        if player.state is PlayerState.PLAYING:
+            wait_s = min(wait_s, self._draws_at_s - player.played_s)
+        await asyncio.sleep(max(wait_s, SHORTEST_WAIT_S))
+        player.advance(time.monotonic())
+
+    def _jumps(self, player: Player) -> bool:
+        """Whether the viewer jumps now: once for each segment's time played, chance decides."""
+        if player.state is not PlayerState.PLAYING or player.played_s < self._draws_at_s:
+            return False
+        self._draws_at_s = player.played_s + self._segment_s
         if self._drawn.random() >= self._scenario.watch.seek_probability:
-            return position + 1
-        player.seek(time.monotonic())
-        return self._drawn.randrange(len(segments))
+            return False
+        return player.seek(time.monotonic())
 
     async def _playback_url(self) -> str:
         for _ in range(API_TRIES - 1):

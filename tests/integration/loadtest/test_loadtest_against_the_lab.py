@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtest.run import Target, run_scenario
-from loadtest.scenario import Audience, load_scenario
+from loadtest.scenario import Arrival, Audience, Watch, load_scenario
 from tests.support.deployments import ROOT
 from tests.support.lab import running_lab
 from tests.support.media import make_clip
@@ -44,7 +44,12 @@ async def test_the_smoke_scenario_holds_and_goes_on_when_an_edge_dies(tmp_path: 
 
         await lab.kill("sin-1")
         asia = load_scenario(SMOKE).model_copy(
-            update={"viewers": 6, "audiences": [Audience.model_validate({"network": "203.0.113.0/24"})]}
+            update={
+                "viewers": 6,
+                "arrival": Arrival(over="1 s"),
+                "audiences": [Audience(network="203.0.113.0/24")],
+                "watch": Watch(least="3 s", most="3 s"),
+            }
         )
         outcome = await run_scenario(asia, Target(lab.api, lab.deployment.dns.listen, lab.deployment, False))
         assert (outcome.measures.finished, outcome.measures.failures) == (6, {})
