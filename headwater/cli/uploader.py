@@ -131,9 +131,8 @@ class Uploader:
             if video["status"] == "failed":
                 self._begun.forget(source.fingerprint(self._origin.api))
                 failure = video["failure"] or {"kind": "unknown", "detail": "no reason was recorded"}
-                raise UploadFailed(
-                    f"{source.path.name} was uploaded but cannot be played: {failure['detail']} ({failure['kind']})."
-                )
+                why = f"({failure['kind']}): {failure['detail']}"
+                raise UploadFailed(f"{source.path.name} was uploaded but cannot be played {why}")
             self._progress.processing(video["progress"], _rungs_in_work(video))
             await asyncio.sleep(POLL_S)
 
