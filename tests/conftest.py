@@ -8,15 +8,41 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from headwater.settings.deployment import Deployment
+from tests.support.clips import flash_clip
 from tests.support.deployments import lab_deployment
+from tests.support.lab import Lab, running_lab
 
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """The lab's deployment on free ports, its data in a temporary folder."""
     return lab_deployment(tmp_path)
+
+
+# One lab for all tests that want a whole one: they belong to the xdist group `lab`, run in the session's loop
+# (`pytest.mark.asyncio(loop_scope="session")`), and leave every node running.
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A whole lab of real processes."""
+    async with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def flash_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds of 640x360 at 24 frames a second, with a flash and a tone at the same moment."""
+    return flash_clip(tmp_path_factory.mktemp("clips") / "flash.mp4", seconds=10)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def video_id(lab: Lab, flash_file: Path) -> str:
+    """The flash clip, uploaded by the real command, all rungs ready."""
+    video_id = await lab.upload(flash_file)
+    await lab.whole_video(video_id)
+    return video_id
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,7 @@ def response_fields(exchange: Exchange, source: Source) -> Fields:
     if exchange.cache_status is not None:
         upstream = field(received, "cache-status") if source.age_s is None else None
         fields.append(("Cache-Status", with_member(upstream, exchange.cache_status)))
-    fields.append(("Server", "headwater"))
+    fields += [("Server", "headwater"), (TRACEPARENT, exchange.trace.header())]
     if source.status == 200:
         fields.append(("Accept-Ranges", "bytes"))
     return tuple(fields)
