@@ -137,6 +137,7 @@ class FilePartStore:
 def _settle(draft: Path, part: Path) -> None:
     """Gives the part its name, durably, and drops older versions of it. Only older ones: of two at once, the newest stays."""
     try:
+        mine_ns = draft.stat().st_mtime_ns
         draft.replace(part)
     except FileNotFoundError:
         raise UploadNotBegun(part.parent.name) from None  # discarded while the part arrived
@@ -145,7 +146,6 @@ def _settle(draft: Path, part: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    mine_ns = part.stat().st_mtime_ns
     number = part.name.partition(".")[0]
     for other in part.parent.glob(f"{number}.*"):
         try:
