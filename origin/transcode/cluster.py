@@ -72,6 +72,8 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
+                    protocol="tls://",
+                    security=True,  # keys of this cluster alone: other users of the machine must not hand tasks in
                     dashboard_address="127.0.0.1:0",
                     scheduler_kwargs={"dashboard": False},
                     memory_limit=0,

@@ -1,0 +1,156 @@
+"""What cameras, phones and editors really make: each becomes a stream that decodes cleanly, lasts as long and stays in sync."""
+
+from __future__ import annotations
+
+import subprocess
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from headwater.settings.origin import Rung, Transcode
+from tests.support.media import Decoded, decode, ffmpeg_path, make_clip, make_with, shared_media
+from tests.support.streams import Stream, transcode
+from tests.support.transcoding import QUICK_LADDER
+
+SETTINGS = Transcode(ladder=QUICK_LADDER, first_height=240, preset="ultrafast", range_segments=2)
+HEVC_10 = ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le")
+SURROUND = "pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"
+TONE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
+
+
+def picture(size: str = "320x240", rate: str = "25", seconds: float = 5) -> tuple[str, ...]:
+    return ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}:duration={seconds}")
+
+
+def check(stream: Stream) -> Decoded:
+    """The promises of every stream, as a foreign player sees them. Returns the HLS decode."""
+    results = [decode(stream.master), decode(stream.manifest)]
+    frame = 1 / stream.plan.timing.frame_rate
+    for decoded in results:
+        assert decoded.clean, decoded.complaints
+        assert len(decoded.video) == len(stream.plan.rungs)
+        for times in decoded.video:
+            assert times[0] == 0
+            assert len(times) == stream.plan.timing.frames
+            assert all(after - before == pytest.approx(float(frame), abs=1e-3) for before, after in pairwise(times))
+        if stream.plan.audio_kbps is not None:
+            assert decoded.audio_start == 0
+            assert decoded.audio_samples / 48000 == pytest.approx(float(stream.plan.timing.duration), abs=1024 / 48000)
+    assert abs(stream.plan.timing.duration - stream.report.duration) <= frame
+    return results[0]
+
+
+def size_of(stream: Stream) -> tuple[int | None, int | None]:
+    return stream.renditions[0].width, stream.renditions[0].height
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "size", "rate"),
+    [
+        ("ntsc.mp4", (*picture(rate="30000/1001", seconds=9), *TONE, "-shortest"), (320, 240), Fraction(30000, 1001)),
+        ("film.mkv", (*picture(rate="24000/1001"), *TONE, "-shortest"), (320, 240), Fraction(24000, 1001)),
+        ("slow.mp4", (*picture(rate="25/2", seconds=9),), (320, 240), Fraction(25, 2)),
+        ("fast.mp4", (*picture(rate="120", seconds=3),), (320, 240), Fraction(60)),
+        ("odd.mkv", (*picture("321x241"), "-pix_fmt", "yuv444p"), (320, 240), Fraction(25)),
+        ("upright.mp4", (*picture("240x320"),), (240, 320), Fraction(25)),
+        ("tiny.mp4", (*picture("96x64", seconds=2),), (96, 64), Fraction(25)),
+        ("anamorphic.mp4", (*picture("240x240"), "-vf", "setsar=16/9"), (426, 240), Fraction(25)),
+        ("ten_bit.mkv", (*picture(), *HEVC_10), (320, 240), Fraction(25)),
+        ("full_range.mkv", (*picture(), "-pix_fmt", "yuvj420p"), (320, 240), Fraction(25)),
+        ("stills.mp4", (*picture(rate="1", seconds=6),), (320, 240), Fraction(8)),
+        ("transport.ts", (*picture(seconds=9), *TONE, "-shortest", "-c:a", "mp2"), (320, 240), Fraction(25)),
+        ("old.avi", (*picture(seconds=9), *TONE, "-t", "9", "-c:v", "mpeg4", "-c:a", "libmp3lame"), (320, 240), Fraction(25)),
+        ("surround.mkv", (*picture(), *TONE, "-shortest", "-af", SURROUND), (320, 240), Fraction(25)),
+        ("telephone.mp4", (*picture(), *TONE, "-shortest", "-ar", "8000", "-ac", "1"), (320, 240), Fraction(25)),
+    ],
+)  # fmt: skip
+def test_an_odd_file_becomes_a_clean_stream(
+    tmp_path: Path, name: str, arguments: tuple[str, ...], size: tuple[int, int], rate: Fraction
+) -> None:
+    stream = transcode(make_with(tmp_path / name, *arguments), tmp_path, SETTINGS)
+    assert size_of(stream) == size
+    assert stream.plan.timing.frame_rate == rate
+    check(stream)
+
+
+def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    stream = transcode(make_with(tmp_path / "one.mp4", *picture(), "-frames:v", "1"), tmp_path, SETTINGS)
+    decoded = decode(stream.master)  # ffmpeg's DASH reader shows the only sample of a presentation twice
+    assert decoded.clean, decoded.complaints
+    assert decoded.video == ((0.0,), (0.0,))
+
+
+def test_a_rotated_file_is_shown_upright(tmp_path: Path) -> None:
+    flat = make_with(tmp_path / "flat.mp4", *picture("320x240"))
+    turned = make_with(tmp_path / "turned.mp4", "-display_rotation", "90", "-i", str(flat), "-c", "copy")
+    stream = transcode(turned, tmp_path, SETTINGS)
+    assert size_of(stream) == (240, 320)
+    check(stream)
+
+
+def test_a_variable_rate_keeps_every_moment_in_its_place(tmp_path: Path) -> None:
+    dropped = "select='lt(n,40)+not(mod(n,5))'"
+    clip = make_with(tmp_path / "vfr.mp4", *picture(rate="30", seconds=9), "-vf", dropped, "-fps_mode", "vfr")
+    stream = transcode(clip, tmp_path, SETTINGS)
+    assert stream.report.variable
+    check(stream)
+
+
+def test_sound_longer_than_the_picture_holds_the_last_picture(tmp_path: Path) -> None:
+    clip = make_with(tmp_path / "long_sound.mp4", *picture(seconds=3), "-f", "lavfi", "-i", "sine=duration=11")
+    stream = transcode(clip, tmp_path, SETTINGS)
+    assert float(stream.plan.timing.duration) == pytest.approx(11, abs=0.04)
+    check(stream)
+
+
+def test_the_several_ranges_of_a_rung_show_the_source_frame_by_frame(tmp_path: Path) -> None:
+    """The stitched stream against its source, both decoded: no picture is missing, doubled or out of place at a joint."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=13, width=320, height=240, rate="24000/1001")
+    stream = transcode(
+        clip, tmp_path, Transcode(ladder=[Rung(height=240, max_bitrate_kbps=2000, crf=10)], preset="ultrafast", range_segments=1)
+    )
+    check(stream)
+    assert len(stream.plan.ranges) == 4
+    compare = "[0:v]setpts=N/TB/25[a];[1:v]setpts=N/TB/25[b];[a][b]psnr=stats_file=psnr.txt"
+    command = [ffmpeg_path(), "-v", "error", "-i", str(clip), "-i", str(stream.master), "-lavfi", compare, "-f", "null", "-"]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=60)
+    lines = (tmp_path / "psnr.txt").read_text().splitlines()
+    assert len(lines) == stream.plan.timing.frames
+    worst = min(float(line.split("psnr_avg:")[1].split()[0]) for line in lines)
+    assert worst > 25, "a neighbouring picture of this clip is below 22 dB"
+
+
+def test_beeps_stay_with_their_seconds(tmp_path: Path) -> None:
+    """A beep of 100 ms begins every second of the clip; after transcoding it begins within 10 ms of it."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=9)
+    stream = transcode(clip, tmp_path, SETTINGS)
+    for manifest in (stream.master, stream.manifest):
+        beeps = beep_starts(manifest)
+        assert len(beeps) == 9
+        # The first is at the very start, where AAC fades in.
+        assert [round(at, 2) for at in beeps[1:]] == pytest.approx(range(1, 9), abs=0.01)
+
+
+def beep_starts(source: Path) -> list[float]:
+    """Seconds at which the 880 Hz beep rises over the 440 Hz tone."""
+    band = "highpass=f=800:p=2,highpass=f=800:p=2"
+    command = [ffmpeg_path(), "-v", "error", "-copyts", "-i", str(source), "-map", "0:v", "-f", "null", "-"]
+    output = ["-map", "0:a", "-af", band, "-ac", "1", "-ar", "48000", "-f", "s16le", "pipe:1"]
+    raw = subprocess.run([*command, *output], check=True, capture_output=True, timeout=60).stdout
+    values = memoryview(raw).cast("h")
+    loud = [max(map(abs, values[at : at + 240])) > 4000 for at in range(0, len(values) - 240, 240)]
+    return [index * 240 / 48000 for index, now in enumerate(loud) if now and not any(loud[max(0, index - 20) : index])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "clip",
+    [*shared_media("[!b]*.m*"), *shared_media("bbb_[47]*"), *shared_media("*.webm"), *shared_media("*.avi")],
+    ids=lambda p: p.name,
+)
+def test_real_files_become_clean_streams(tmp_path: Path, clip: Path) -> None:
+    if clip.suffix in (".md", ".m4a"):
+        pytest.skip("not a video")
+    check(transcode(clip, tmp_path, SETTINGS))
