@@ -45,6 +45,15 @@ async def video_id(lab: Lab, flash_file: Path) -> str:
     return video_id
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cold_video(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Another video, of many segments that nobody has watched; tests take theirs one by one."""
+    file = flash_clip(tmp_path_factory.mktemp("clips") / "cold.mp4", seconds=24)
+    video_id = await lab.upload(file)
+    await lab.whole_video(video_id)
+    return video_id
+
+
 @pytest.fixture(autouse=True)
 async def no_task_is_left_behind() -> AsyncIterator[None]:
     """A leaked task fails the test that leaked it."""
