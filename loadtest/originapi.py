@@ -66,7 +66,7 @@ class OriginApi:
         except TimeoutError as error:
             raise RequestFailed(Cause.TIMEOUT, f"{path} of the API took more than {TIMEOUT.total:g} s") from error
         except aiohttp.ClientConnectorError as error:
-            raise RequestFailed(Cause.CONNECT, f"the API at {self._base_url}: {error}") from error
+            raise RequestFailed(Cause.CONNECT, f"no API answers at {self._base_url}: start it with `headwater up`") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RequestFailed(Cause.CUT_OFF, f"{path} of the API: {error!r}") from error
         except ValueError as error:

@@ -55,12 +55,18 @@ class Player:
             self.seeking_s += passed_s
 
     def _play(self, passed_s: float) -> None:
-        played_s = min(passed_s, self.buffer_s, self.watch_s - self.played_s)
+        left_s = self.watch_s - self.played_s
+        played_s = min(passed_s, self.buffer_s)
+        if played_s >= left_s:
+            # Set, not added up: a rounding error would leave a rest that is never played.
+            self.played_s, self.buffer_s = self.watch_s, self.buffer_s - left_s
+            self.state = PlayerState.ENDED
+            return
         self.played_s += played_s
         self.buffer_s -= played_s
-        if self.played_s >= self.watch_s or (self.last_segment_in and self.buffer_s <= 0):
+        if self.last_segment_in and self.buffer_s <= 0:
             self.state = PlayerState.ENDED
-        elif self.buffer_s <= 0 and passed_s > played_s:
+        elif passed_s > played_s:
             self.state = PlayerState.STALLED
             self.stalls += 1
             self.stalled_s += passed_s - played_s

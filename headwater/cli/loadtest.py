@@ -22,6 +22,8 @@ from loadtest.scenario import load_scenario
 EXIT_NOT_MET = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+# Where a clone of the repository has the lab's config; taken when nothing says what to test.
+LAB_CONFIG = Path("configs/lab.yaml")
 
 loadtest_app = typer.Typer(name="loadtest", help="Simulated viewers.", no_args_is_help=True)
 
@@ -36,9 +38,11 @@ def run(
     scenario: Annotated[Path, typer.Argument(help="The scenario's YAML file.")],
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", envvar="HEADWATER_CONFIG", help="The deployment: where API, DNS and nodes are."),
+        typer.Option("--config", "-c", envvar="HEADWATER_CONFIG", help="The deployment's YAML file. Default: configs/lab.yaml."),
     ] = None,
-    api: Annotated[str | None, typer.Option(help="Base URL of the origin's API. Default: the config's.")] = None,
+    api: Annotated[
+        str | None, typer.Option(envvar="HEADWATER_API", help="Base URL of the origin's API. Default: the config's.")
+    ] = None,
     dns: Annotated[str | None, typer.Option(help="Address of the DNS server. Default: the config's.")] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the whole result to this file.")] = None,
     allow_remote: Annotated[bool, typer.Option(help="Test machines other than this one; be sure that they are yours.")] = False,
@@ -64,6 +68,9 @@ def run(
 
 
 def _target(config: Path | None, api: str | None, dns: str | None, *, allow_remote: bool) -> Target:
+    if config is None and api is None and dns is None and LAB_CONFIG.exists():
+        print(f"testing the deployment of {LAB_CONFIG}; --config FILE names another one.", file=sys.stderr)
+        config = LAB_CONFIG
     deployment = deployment_or_exit(config) if config is not None else None
     api_url = api or (deployment.origin.public_url if deployment else None)
     server: Address | None = deployment.dns.listen if deployment else None

@@ -182,3 +182,28 @@ async def test_the_command_reports_and_its_exit_status_is_the_verdict(cdn: TinyC
     wrong = await asyncio.to_thread(CliRunner().invoke, loadtest_app, words)
     assert wrong.exit_code == 2
     assert "audiences: is missing" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--api", "http://127.0.0.1:9"], "both --api URL and --dns"),
+        (["--api", "http://127.0.0.1:9", "--dns", "127.0.0.1:9"], "start it with `headwater up`"),
+        (["--api", "http://192.0.2.1", "--dns", "127.0.0.1:9"], "--allow-remote"),
+        (["--api", "127.0.0.1:9", "--dns", "127.0.0.1:9"], "a URL such as"),
+        (["--api", "http://127.0.0.1:9", "--dns", "localhost"], "an IP address and a port"),
+        (["--api", "http://127.0.0.1:9", "--dns", "127.0.0.1:9", "--json", "/nowhere/report.json"], "folder does not exist"),
+    ],
+)
+def test_a_run_that_cannot_begin_says_why_in_one_sentence(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "story.yaml").write_text(SCENARIO)
+    result = CliRunner().invoke(loadtest_app, ["run", str(tmp_path / "story.yaml"), *words])
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+async def test_without_a_ready_video_the_cure_is_named(cdn: TinyCdn) -> None:
+    cdn.videos = []
+    with pytest.raises(CannotRun, match="headwater upload"):
+        await run(cdn)

@@ -73,6 +73,7 @@ class TinyCdn:
     edge_port: int
     answers: list[str]
     faults: Faults = field(default_factory=Faults)
+    videos: list[dict[str, str]] = field(default_factory=lambda: [{"video_id": VIDEO, "status": "ready"}])
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     hosts: set[str] = field(default_factory=set)
     subnets: Counter[str] = field(default_factory=Counter)
@@ -80,7 +81,7 @@ class TinyCdn:
 
     async def answer_api(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/api/v1/videos":
-            return web.json_response({"videos": [{"video_id": VIDEO, "status": "ready"}], "next_cursor": None})
+            return web.json_response({"videos": self.videos, "next_cursor": None})
         hls = f"http://{HOST}:{self.edge_port}/{GRANT}/videos/{VIDEO}/master.m3u8"
         return web.json_response(self.faults.playback or {"status": "playable", "reason": None, "hls": hls})
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,6 +174,29 @@ def test_another_process_change_is_seen_at_the_next_call(ring: KeyRing, clock: M
     second = ring.activate(ring.new("ed25519").key_id, force=True)
     assert first.key_id != second.key_id
     assert elsewhere.signing_key().key_id == second.key_id
+
+
+def test_a_second_change_within_one_tick_of_the_file_clock_is_seen(ring: KeyRing, clock: ManualClock) -> None:
+    ring.ensure("ed25519")
+    just_now = (time.time_ns() + 10**10,) * 2
+    os.utime(ring.folder, ns=just_now)
+    elsewhere = KeyRing(ring.folder, clock=clock)
+    assert len(elsewhere.keys()) == 1
+    ring.new("ed25519")
+    os.utime(ring.folder, ns=just_now)
+    assert len(elsewhere.keys()) == 2
+
+
+def test_a_change_waits_for_the_one_under_way(ring: KeyRing) -> None:
+    ring.ensure("ed25519")
+    with (ring.folder / ".lock").open() as under_way:
+        fcntl.flock(under_way, fcntl.LOCK_EX)
+        other = threading.Thread(target=ring.new, args=("ed25519",))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+    other.join()
+    assert len(ring.keys()) == 2
 
 
 def test_an_unchanged_ring_is_not_read_again(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
