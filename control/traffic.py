@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from headwater.rules.cachestatus import Outcome
 from headwater.settings.deployment import Role
 
 WINDOW_S: Final = 30.0  # long enough to be calm, short enough to see a drain work
@@ -28,8 +29,8 @@ SENT_BYTES: Final[dict[Role, str]] = {
     "origin-bytes": "headwater_origin_sent_bytes_total",
 }
 # Outcomes of a cache that cost its parent no request of their own, and those that did. Refusals are neither.
-SERVED_OUTCOMES: Final = frozenset({"hit", "stale", "stale_on_error", "collapsed"})
-FETCHED_OUTCOMES: Final = frozenset({"miss", "revalidated", "pass"})
+SERVED_OUTCOMES: Final = frozenset({Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR, Outcome.COLLAPSED})
+FETCHED_OUTCOMES: Final = frozenset({Outcome.MISS, Outcome.REVALIDATED, Outcome.PASS})
 
 
 class UnreadableMetrics(ValueError):
@@ -83,7 +84,7 @@ def read_counters(text: str, role: Role, at: float) -> Counters:
     )
 
 
-def _with_outcome(samples: Sequence[Sample], outcomes: frozenset[str]) -> float:
+def _with_outcome(samples: Sequence[Sample], outcomes: frozenset[Outcome]) -> float:
     return sum(sample.value for sample in samples if sample.labels.get("outcome") in outcomes)
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
 
 import pytest
 
-from control.traffic import WINDOW_S, Counters, UnreadableMetrics, read_counters, remember, traffic
+from control.traffic import (
+    HELD_VERSION,
+    REQUESTS,
+    SENT_BYTES,
+    WINDOW_S,
+    Counters,
+    UnreadableMetrics,
+    read_counters,
+    remember,
+    traffic,
+)
+from headwater.runtime.metrics import DECLARED
 
 EXPOSITION = """\
 # HELP process_start_time_seconds Start time of the process since unix epoch in seconds.
@@ -67,3 +79,17 @@ def test_readings_cover_the_window_and_one_life_of_the_process() -> None:
     assert WINDOW_S <= readings[-1].at - readings[0].at < WINDOW_S + 3
     remember(readings, reading(102, 0, 0, 0, 0, start=101.0))
     assert len(readings) == 1
+
+
+def test_every_metric_that_control_reads_is_declared_by_the_role_that_has_it() -> None:
+    for module in (
+        "dnssteer.metrics",
+        "headwater.runtime.snapshots",
+        "headwater.cacheproxy.metrics",
+        "origin.byteserver.handler",
+        "origin.api.observed",
+    ):
+        importlib.import_module(module)
+    names = {*REQUESTS.values(), *SENT_BYTES.values(), HELD_VERSION}
+    assert names <= set(DECLARED)
+    assert DECLARED[REQUESTS["edge"]].labels[0] == "outcome"
