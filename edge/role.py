@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.parents import Parent
-from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site
+from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, site_parents
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
 from headwater.settings.deployment import Deployment
@@ -81,8 +81,10 @@ class EdgeRole:
             raise Refused(403, refused.refusal, refused.detail) from refused
         return Passage(presented.path, f"key:{grant.key_id}", grant.session)
 
-    def parents(self, key: str, snapshot: Snapshot) -> tuple[Parent, ...]:
+    def parents(self, key: str, site: Site, snapshot: Snapshot) -> tuple[Parent, ...]:
         """The shields by their claim on the key: every edge asks the same one first. Unhealthy ones come last."""
+        if not site.settings.shielded:
+            return site_parents(site, snapshot, 1)
         shields = snapshot.deployment.shields
         names = ranked(key.encode(), ((name, shield.weight) for name, shield in shields.items())) or sorted(shields)
         names.sort(key=lambda name: not snapshot.healthy(name))

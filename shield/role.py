@@ -5,13 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from headwater.cacheproxy.parents import Parent
-from headwater.cacheproxy.roles import PROPERTY_HEADER, ClientAddress, Passage, Refused, Site
+from headwater.cacheproxy.roles import PROPERTY_HEADER, ClientAddress, Passage, Refused, Site, site_parents
 from headwater.rules.requesttarget import Target
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.settings.deployment import nodes_of
 from headwater.settings.snapshot import Snapshot
 
-ORIGIN = "origin-bytes"
 ORIGIN_TRIES = 3  # one origin: a fill that breaks waits for it to come back and goes on
 
 
@@ -35,5 +34,5 @@ class ShieldRole:
             raise Refused(403, "node-unknown", "only edges of this deployment may ask a shield")
         return Passage(target.path, node)
 
-    def parents(self, key: str, snapshot: Snapshot) -> tuple[Parent, ...]:
-        return (Parent(ORIGIN, snapshot.deployment.origin.bytes.listen.url),) * ORIGIN_TRIES
+    def parents(self, key: str, site: Site, snapshot: Snapshot) -> tuple[Parent, ...]:
+        return site_parents(site, snapshot, ORIGIN_TRIES)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.metrics import CUT_OFF
+from headwater.cacheproxy.parents import ParentAnswer, ParentTrouble
 from headwater.cacheproxy.sources import Source
 from headwater.cacheproxy.spool import SpoolBroken
 from headwater.cacheproxy.store import BodyUnreadable
@@ -27,7 +28,7 @@ from headwater.rules.ranges import Single
 from headwater.runtime.trace import TRACEPARENT
 
 # Recomputed by every hop, or a matter of the parent's exchange only.
-_OWN_FIELDS = ("age", "cache-status", "via", "content-length", "accept-ranges", "set-cookie", "server", TRACEPARENT)
+_OWN_FIELDS = ("age", "cache-status", "via", "content-length", "accept-ranges", TRACEPARENT)
 # RFC 9110 section 15.4.5: what a 304 carries of the fields that a 200 would have.
 _NOT_MODIFIED_FIELDS = frozenset(
     ("cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified", "repr-digest")
@@ -58,6 +59,21 @@ async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.Str
             return await _send(exchange, source, source.status, fields, 0, last)
 
 
+async def relay(exchange: Exchange, answer: ParentAnswer) -> web.StreamResponse:
+    """Passes a parent's answer on as it is, while it arrives."""
+    received = end_to_end(answer.fields)
+    own = {"cache-status", "via", "content-length", TRACEPARENT, *(name.lower() for name in exchange.answer_headers)}
+    via = field(received, "via")
+    fields = [*without(received, own), *exchange.answer_headers.items()]
+    fields.append(("Via", f"{via}, 1.1 {exchange.node}" if via else f"1.1 {exchange.node}"))
+    if exchange.cache_status is not None:
+        fields.append(("Cache-Status", with_member(field(received, "cache-status"), exchange.cache_status)))
+    bodiless = exchange.method == "HEAD" or answer.status in (204, 304)
+    if bodiless and answer.length is not None:
+        fields.append(("Content-Length", str(answer.length)))
+    return await _stream(exchange, answer.status, tuple(fields), 0 if bodiless else answer.length, answer.body(), answer.reason)
+
+
 def response_fields(exchange: Exchange, source: Source) -> Fields:
     """The source's fields as this hop passes them on."""
     received = end_to_end(source.fields)
@@ -72,7 +88,9 @@ def response_fields(exchange: Exchange, source: Source) -> Fields:
     if exchange.cache_status is not None:
         upstream = field(received, "cache-status") if source.age_s is None else None
         fields.append(("Cache-Status", with_member(upstream, exchange.cache_status)))
-    fields += [("Server", "headwater"), (TRACEPARENT, exchange.trace.header())]
+    fields.append((TRACEPARENT, exchange.trace.header()))
+    if field(received, "server") is None:
+        fields.append(("Server", "headwater"))
     if source.status == 200:
         fields.append(("Accept-Ranges", "bytes"))
     return tuple(fields)
@@ -132,22 +150,31 @@ async def _send_small(exchange: Exchange, status: int, fields: Fields, body: byt
 
 
 async def _stream(
-    exchange: Exchange, status: int, fields: Fields, length: int | None, chunks: AsyncIterator[bytes]
+    exchange: Exchange,
+    status: int,
+    fields: Fields,
+    length: int | None,
+    chunks: AsyncIterator[bytes],
+    reason: str | None = None,
 ) -> web.StreamResponse:
-    response = web.StreamResponse(status=status, headers=list(fields))
-    response.content_length = length
-    if length is None and exchange.request.version >= (1, 1):
-        response.enable_chunked_encoding()
+    response = web.StreamResponse(status=status, reason=reason, headers=list(fields))
+    bodiless = exchange.method == "HEAD" or status in (204, 304)
+    if not bodiless:
+        response.content_length = length
+        if length is None and exchange.request.version >= (1, 1):
+            response.enable_chunked_encoding()
+    elif length is not None and status not in (204, 304) and "Content-Length" not in response.headers:
+        response.content_length = length
     exchange.header_sent(status)
     await response.prepare(exchange.request)
-    if exchange.method == "HEAD":
+    if bodiless:
         await response.write_eof()
         return response
     try:
         async for chunk in chunks:
             await response.write(chunk)
             exchange.sent_bytes += len(chunk)
-    except (SpoolBroken, BodyUnreadable) as error:
+    except (SpoolBroken, BodyUnreadable, ParentTrouble) as error:
         return _cut_off(exchange, response, type(error).__name__)
     if length is not None and exchange.sent_bytes != length:
         return _cut_off(exchange, response, "LengthDiffers")

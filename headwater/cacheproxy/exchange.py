@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import ipaddress
 import time
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from aiohttp import web
 
 from headwater.cacheproxy.roles import ClientAddress, Passage, Site
 from headwater.rules.cachestatus import CacheStatus, Outcome
-from headwater.rules.fields import Fields
+from headwater.rules.fields import Fields, end_to_end
 from headwater.rules.requesttarget import Target
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
 from headwater.settings.snapshot import Snapshot
+
+_KNOWN = frozenset(int(status) for status in http.HTTPStatus)
 
 
 @dataclass(slots=True)
@@ -45,6 +48,15 @@ class Exchange:
     @property
     def method(self) -> str:
         return self.request.method
+
+    def forward_interim(self, status: int, fields: Fields) -> None:
+        """Passes a 1xx on while the client still waits for the answer (RFC 9110 section 15.2); HTTP/1.0 knows none."""
+        transport = self.request.transport
+        if self.status or transport is None or transport.is_closing() or self.request.version < (1, 1):
+            return
+        lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase if status in _KNOWN else ''}"]
+        lines += [f"{name}: {value}" for name, value in end_to_end(fields)]
+        transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
     def header_sent(self, status: int) -> None:
         self.status = status

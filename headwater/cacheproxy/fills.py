@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from headwater.cacheproxy.interim import OnInterim
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import (
     FILL_BYTES,
@@ -27,6 +28,7 @@ from headwater.cacheproxy.metrics import (
 from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
 from headwater.cacheproxy.spool import Spool
 from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.variants import Variants
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, directives, end_to_end, field
 from headwater.rules.fill import (
@@ -44,7 +46,8 @@ from headwater.rules.fill import (
     ParentFailed,
     Skip,
 )
-from headwater.rules.freshness import Storability, storability
+from headwater.rules.freshness import Storability, corrected_initial_age, lifetime, storability, stored_fields
+from headwater.rules.httpdate import format_http_date
 from headwater.rules.ranges import parse_content_range
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
@@ -56,13 +59,17 @@ _BAD_ENDS: Final = frozenset((FillState.REFUSED, FillState.CUT_OFF, FillState.CA
 
 @dataclass(frozen=True, slots=True)
 class FillOrder:
-    """What to fetch. `fields` go to the parent as they are; `stale` is the stored object that a 304 would confirm."""
+    """What to fetch. `fields` go to the parent as they are; `asked` are the client's, which select a variant; `stale` is the
+    stored object that a 304 would confirm; `relays_errors` lets a last 5xx pass as an answer; `on_interim` hears 1xx."""
 
     key: str
     path: str
     parents: tuple[Parent, ...]
     fields: Fields
+    asked: Fields = ()
     stale: Metadata | None = None
+    relays_errors: bool = False
+    on_interim: OnInterim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class FillHeader:
     storability: Storability
     request_time: float
     response_time: float
+    fresh: bool
 
 
 class Fill:
@@ -87,6 +95,7 @@ class Fill:
         self.decided = asyncio.Event()
         self.header: FillHeader | None = None
         self.followers = 0
+        self.forgotten = False  # invalidated while it ran: those who follow get it, nobody after them does
         self.task: asyncio.Task[None] | None = None
         self._client = client
         self._store = store
@@ -97,6 +106,7 @@ class Fill:
             tuple(parent.name for parent in order.parents),
             settings.keep_filling_from,
             order.stale.etag or order.stale.last_modified if order.stale else None,
+            order.relays_errors,
         )
         self._answer: ParentAnswer | None = None
         self._asked: Parent | None = None
@@ -104,6 +114,14 @@ class Fill:
         self._skip = 0
         self._digest: tuple[str, bytes] | None = None
         self._hash = hashlib.sha256()
+
+    @property
+    def open_to_newcomers(self) -> bool:
+        """Whether a request that arrives now may follow. Once the header is there only a fresh answer may be taken: to
+        those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
+        if self.machine.state in _BAD_ENDS:
+            return False
+        return self.header is None or (self.shareable and self.header.fresh)
 
     @property
     def shareable(self) -> bool:
@@ -173,11 +191,11 @@ class Fill:
             fields = (*fields, ("If-None-Match" if tagged else "If-Modified-Since", self.machine.confirms))
         self._asked_at = time.time()
         try:
-            answer = await self._client.ask(parent, self.order.path, fields)
+            answer = await self._client.ask(parent, self.order.path, fields, on_interim=self.order.on_interim)
         except ParentTrouble as error:
             return self._failed(error)
         self._answer = answer
-        if answer.refuses_this_node:
+        if answer.refuses_this_node and parent.ours:
             return self._failed(ParentTrouble(FillTrouble.REFUSED, f"{parent.name} does not know this node"))
         commands = self.machine.on(_header_event(answer))
         if Announce() in commands:
@@ -190,14 +208,19 @@ class Fill:
         """The first usable header is the one that all followers see."""
         now = time.time()
         fields = end_to_end(answer.fields)
+        if field(fields, "date") is None:  # RFC 9110 section 6.6.1: a recipient with a clock adds it
+            fields = (*fields, ("Date", format_http_date(now)))
+        authorized = field(self.order.asked, "authorization") is not None
         self.header = FillHeader(
             status=answer.status,
             fields=fields,
             size=answer.length,
             parent=parent.name,
-            storability=storability(answer.status, fields, self._settings.negative_ttl, now),
+            storability=storability(answer.status, fields, self._settings.negative_ttl, now, authorized=authorized),
             request_time=self._asked_at,
             response_time=now,
+            fresh=lifetime(answer.status, fields, self._settings.negative_ttl, now).fresh_s
+            > corrected_initial_age(fields, self._asked_at, now),
         )
         self._digest = _digest_of(fields) if answer.status == 200 else None
 
@@ -251,17 +274,19 @@ class Fill:
         if reason is not None:
             FILL_DISCARDED.labels(reason).inc()
             if self.order.stale is not None:
-                await self._store.discard(self.order.key)
+                await self._store.discard(self.order.stale.key)
             return
-        metadata = Metadata(
-            self.order.key, header.status, header.fields, self.spool.length, header.request_time, header.response_time
-        )
+        key = await Variants(self._store).key_for(self.order.key, header.fields, self.order.asked)
+        fields = stored_fields(header.fields)
+        metadata = Metadata(key, header.status, fields, self.spool.length, header.request_time, header.response_time)
         if not await self._store.put(metadata, self.spool):
             FILL_DISCARDED.labels("no_room").inc()
 
     def _why_not_kept(self, header: FillHeader) -> str | None:
         if header.storability is not Storability.STORABLE:
             return header.storability
+        if self.forgotten:
+            return "invalidated"
         if self.machine.header is not None and not self.machine.header.framed:
             return "end_not_framed"  # a broken connection would look the same as the end
         if self.spool.length > self._settings.max_object:
@@ -305,7 +330,13 @@ class Fills:
     def running(self, key: str) -> Fill | None:
         """The fill of `key` that a newcomer may follow."""
         fill = self._shared.get(key)
-        return fill if fill is not None and fill.shareable and fill.machine.state not in _BAD_ENDS else None
+        return fill if fill is not None and fill.open_to_newcomers else None
+
+    def forget(self, key: str) -> None:
+        """The object was invalidated: newcomers start anew, and what a running fill gets is not stored."""
+        fill = self._shared.pop(key, None)
+        if fill is not None:
+            fill.forgotten = True
 
     @property
     def busy(self) -> bool:

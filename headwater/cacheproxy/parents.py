@@ -47,7 +47,8 @@ class ParentAnswer:
         self._stall_timeout_s = stall_timeout_s
         self.status = response.status
         self.fields: Fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
-        self.length = response.content_length
+        # RFC 9112 section 6.3: these have no body whatever their fields say.
+        self.length = 0 if response.status in (204, 304) else response.content_length
         self.reason = response.reason
         self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
 

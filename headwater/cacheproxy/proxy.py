@@ -6,39 +6,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
 from headwater.cacheproxy.accesslog import AccessLog
-from headwater.cacheproxy.delivery import CORS_EXPOSED, deliver
+from headwater.cacheproxy.answering import Answering, asked_control
+from headwater.cacheproxy.delivery import CORS_EXPOSED
 from headwater.cacheproxy.exchange import Exchange, read_exchange
-from headwater.cacheproxy.fills import Fill, FillOrder, Fills
+from headwater.cacheproxy.fills import FillOrder, Fills
+from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES
+from headwater.cacheproxy.orders import fill_order
 from headwater.cacheproxy.parents import ParentClient
-from headwater.cacheproxy.roles import PROPERTY_HEADER, Refused, Role, Site
-from headwater.cacheproxy.sources import FillSource, Source, StoredSource
-from headwater.cacheproxy.store import Store, Stored
-from headwater.rules.bodyplan import plan_body
+from headwater.cacheproxy.passing import Passing
+from headwater.cacheproxy.roles import Refused, Role, Site
+from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
-from headwater.rules.fields import Fields, field
-from headwater.rules.fill import FillState, FillTrouble
-from headwater.rules.freshness import Reuse, Storability, decide_reuse, usable_on_error
+from headwater.rules.fields import field
 from headwater.rules.requesttarget import BadTarget, parse_target
 from headwater.runtime.logs import Log
-from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
 from headwater.runtime.trace import TRACEPARENT
 from headwater.settings.cache import CacheSettings
 from headwater.settings.snapshot import Snapshot
 
 STEPS: Final = ("read", "admit", "authorise", "key", "look up", "reuse, revalidate or fill", "plan", "deliver", "record")
-METHODS: Final = ("GET", "HEAD", "OPTIONS")
-LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
+METHODS: Final = ("GET", "HEAD", "OPTIONS")  # of a signed property; an ordinary site takes any
 CLIENT_GONE: Final = 499  # in logs and metrics: the client left before it was answered
-
-_GATEWAY_TIMEOUTS = frozenset((FillTrouble.NO_HEADER, FillTrouble.STALLED))
 
 
 class CachingProxy:
@@ -59,12 +56,13 @@ class CachingProxy:
         self._node = node
         self._role = role
         self._settings = settings
-        self._store = store
         self._client = client
         self._snapshot = snapshot
         self._token = token
         self._access_log = access_log
         self.fills = Fills(client, store, settings, log)
+        self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl)
+        self._passing = Passing(client, store, self.fills, token)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request."""
@@ -72,10 +70,10 @@ class CachingProxy:
         with IN_FLIGHT.track_inprogress():
             try:
                 site = self._admit(exchange)
-                if request.method == "OPTIONS":
+                if request.method == "OPTIONS" and site.settings.signed:
                     return await _answer_preflight(exchange, site)
                 key = self._key(exchange, site, self._authorise(exchange, site))
-                return await self._respond(exchange, key)
+                return await self._respond(exchange, site, key)
             except Refused as refused:
                 return await _refuse(exchange, refused)
             except ConnectionError:
@@ -93,7 +91,7 @@ class CachingProxy:
         if self._node in _members(field(exchange.fields, "cdn-loop")):
             raise Refused(508, "loop_detected", f"the request came back to {self._node}: its parents form a loop")
         site = self._role.admit(exchange.request, exchange.target, exchange.snapshot)
-        if exchange.method not in METHODS:
+        if site.settings.signed and exchange.method not in METHODS:
             raise Refused(
                 405, "method_not_allowed", f"{exchange.method} is not possible here", headers={"Allow": ", ".join(METHODS)}
             )
@@ -118,118 +116,16 @@ class CachingProxy:
         exchange.key = f"{site.name}{path}{query}"
         return exchange.key
 
-    async def _respond(self, exchange: Exchange, key: str) -> web.StreamResponse:
-        """Look up, then reuse, revalidate or fill."""
-        for attempt in range(LOOKUPS_AT_MOST):
-            stored = await self._store.look_up(key)
-            if stored is None:
-                answered = await self._fill(exchange, key, None)
-            else:
-                answered = await self._reuse(exchange, key, stored, confirmed=attempt > 0)
-            if answered is not None:
-                return answered
-        raise Refused(502, "revalidation_unstable", "the object changed faster than it could be read; try again")
+    async def _respond(self, exchange: Exchange, site: Site, key: str) -> web.StreamResponse:
+        """Media and safe methods come from the store or a fill; whatever else an ordinary site is asked passes through."""
+        if exchange.method in ("GET", "HEAD") and not _must_pass(exchange, site):
+            return await self._answering.respond(exchange, key)
+        return await self._passing.respond(exchange, key, self._role.parents(key, site, exchange.snapshot))
 
-    async def _reuse(self, exchange: Exchange, key: str, stored: Stored, *, confirmed: bool) -> web.StreamResponse | None:
-        """Serves a stored object, asking a parent first where it is stale. None: look it up again.
-
-        One that a parent `confirmed` for this very request serves it, whatever age it arrived with (RFC 9111 section 4.3).
-        """
-        try:
-            life = stored.metadata.lifetime(self._settings.negative_ttl)
-            age_s = stored.metadata.age_s(exchange.now)
-            reuse = decide_reuse(life, age_s)
-            if confirmed:
-                return await self._deliver_stored(exchange, stored, Outcome.REVALIDATED, age_s, life.fresh_s - age_s)
-            if reuse is Reuse.REVALIDATE:
-                return await self._fill(exchange, key, stored)
-            if reuse is Reuse.STALE_WHILE_REVALIDATE:
-                self._revalidate_behind(exchange, key, stored)
-            outcome = Outcome.HIT if reuse is Reuse.FRESH else Outcome.STALE
-            return await self._deliver_stored(exchange, stored, outcome, age_s, life.fresh_s - age_s)
-        finally:
-            stored.close()
-
-    async def _deliver_stored(
-        self, exchange: Exchange, stored: Stored, outcome: Outcome, age_s: float, ttl_s: float
-    ) -> web.StreamResponse:
-        exchange.outcome = outcome
-        fwd_status = 304 if outcome is Outcome.REVALIDATED else None
-        exchange.cache_status = CacheStatus(self._node, outcome, ttl_s=ttl_s, fwd_status=fwd_status)
-        return await self._plan_and_deliver(exchange, StoredSource(stored, age_s))
-
-    def _revalidate_behind(self, exchange: Exchange, key: str, stored: Stored) -> None:
-        """RFC 5861 section 3: the client gets the stale object now, a fill asks about it meanwhile."""
-        if self.fills.running(key) is None:
-            self.fills.start(self._order(exchange, key, stored))
-
-    async def _fill(self, exchange: Exchange, key: str, stale: Stored | None) -> web.StreamResponse | None:
-        """Follows the running fill of the object, or leads a new one. None: a 304 renewed the stored object."""
-        running = self.fills.running(key)
-        fill = running or self.fills.start(self._order(exchange, key, stale))
-        leads = running is None
-        # A HEAD wants no body, so it does not follow: what it started is filled for whoever asks next.
-        with nullcontext() if exchange.method == "HEAD" else fill.followed():
-            await fill.decided.wait()
-            if fill.header is not None and not leads and not fill.shareable:
-                return await self._go_alone(exchange, key)
-            if fill.header is None:
-                return await self._without_header(exchange, fill, stale)
-            return await self._deliver_fill(exchange, fill, self._fill_outcome(leads, stale))
-
-    async def _go_alone(self, exchange: Exchange, key: str) -> web.StreamResponse:
-        """The leader's response may not be shared, so this client gets its own."""
-        fill = self.fills.start(self._order(exchange, key, None), shared=False)
-        with fill.followed():
-            await fill.decided.wait()
-            if fill.header is None:
-                raise _gateway_error(fill.machine.trouble)
-            return await self._deliver_fill(exchange, fill, Outcome.PASS)
-
-    def _fill_outcome(self, leads: bool, stale: Stored | None) -> Outcome:
-        if not leads:
-            return Outcome.COLLAPSED
-        return Outcome.MISS if stale is None else Outcome.REVALIDATED
-
-    async def _without_header(self, exchange: Exchange, fill: Fill, stale: Stored | None) -> web.StreamResponse | None:
-        """The fill ended before any usable header: confirmed by a 304, or no parent can be had."""
-        if fill.machine.state is FillState.CONFIRMED:
-            return None
-        if stale is not None:
-            life = stale.metadata.lifetime(self._settings.negative_ttl)
-            age_s = stale.metadata.age_s(exchange.now)
-            if usable_on_error(life, age_s):
-                return await self._deliver_stored(exchange, stale, Outcome.STALE_ON_ERROR, age_s, life.fresh_s - age_s)
-        raise _gateway_error(fill.machine.trouble)
-
-    async def _deliver_fill(self, exchange: Exchange, fill: Fill, outcome: Outcome) -> web.StreamResponse:
-        header = fill.header
-        assert header is not None
-        exchange.outcome = outcome
-        exchange.parent = header.parent
-        stored = header.storability is Storability.STORABLE
-        exchange.cache_status = CacheStatus(self._node, outcome, fwd_status=header.status, stored=stored)
-        return await self._plan_and_deliver(exchange, FillSource(fill, header))
-
-    async def _plan_and_deliver(self, exchange: Exchange, source: Source) -> web.StreamResponse:
-        plan = plan_body(exchange.method, exchange.fields, source.status, source.fields, source.size, exchange.now)
-        return await deliver(exchange, source, plan)
-
-    def _order(self, exchange: Exchange, key: str, stale: Stored | None) -> FillOrder:
-        """What is asked of a parent: the object, who asks and the trace; nothing of the viewer's."""
+    def _order(self, exchange: Exchange, key: str, stale: Metadata | None) -> FillOrder:
         assert exchange.site is not None
-        assert exchange.passage is not None
-        loop = field(exchange.fields, "cdn-loop")
-        fields: Fields = (
-            (NODE_HEADER, self._token),
-            (PROPERTY_HEADER, exchange.site.name),
-            (TRACEPARENT, exchange.trace.header()),
-            ("Via", f"1.1 {self._node}"),
-            ("CDN-Loop", f"{loop}, {self._node}" if loop else self._node),  # RFC 8586
-            ("Accept-Encoding", "identity"),
-        )
-        parents = self._client.by_readiness(self._role.parents(key, exchange.snapshot))
-        return FillOrder(key, key.removeprefix(exchange.site.name), parents, fields, stale.metadata if stale else None)
+        parents = self._client.by_readiness(self._role.parents(key, exchange.site, exchange.snapshot))
+        return fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
 
     def _record(self, exchange: Exchange) -> None:
         """The request's metrics and its line in the access log."""
@@ -248,10 +144,11 @@ def _members(value: str | None) -> list[str]:
     return [member.partition(";")[0].strip() for member in (value or "").split(",")]
 
 
-def _gateway_error(trouble: FillTrouble | None) -> Refused:
-    trouble = trouble or FillTrouble.NO_PARENT
-    status = 504 if trouble in _GATEWAY_TIMEOUTS else 502
-    return Refused(status, f"parent_{trouble}", "no parent could give the object; try again", headers={"Retry-After": "1"})
+def _must_pass(exchange: Exchange, site: Site) -> bool:
+    """Requests of an ordinary site that the cache must not touch: a GET with a body, and `no-store` (RFC 9111 5.2.1.5)."""
+    if site.settings.signed:
+        return False
+    return exchange.request.can_read_body or "no-store" in asked_control(exchange)
 
 
 async def _refuse(exchange: Exchange, refused: Refused) -> web.StreamResponse:

@@ -16,6 +16,8 @@ from headwater.settings.topology import Property
 # Names the property on the way from tier to tier, where the viewer's host name no longer tells it.
 PROPERTY_HEADER: Final = "Headwater-Property"
 
+ORIGIN_PARENT: Final = "origin"  # the value of a property's `parent` that names our own byte server
+
 ClientAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -47,6 +49,14 @@ class Site:
     settings: Property
 
 
+def site_parents(site: Site, snapshot: Snapshot, byte_server_tries: int) -> tuple[Parent, ...]:
+    """Those who have the property's originals: the origin's byte server, or the ordinary site itself (asked once: an
+    upstream that is not ours must not see a request twice)."""
+    if site.settings.parent == ORIGIN_PARENT:
+        return (Parent("origin-bytes", snapshot.deployment.origin.bytes.listen.url),) * byte_server_tries
+    return (Parent("upstream", site.settings.parent.rstrip("/"), ours=False),)
+
+
 class Role(Protocol):
     """`tier` names the role in logs. The methods raise Refused."""
 
@@ -60,5 +70,5 @@ class Role(Protocol):
     ) -> Passage:
         """Whether the asker may have it."""
 
-    def parents(self, key: str, snapshot: Snapshot) -> tuple[Parent, ...]:
+    def parents(self, key: str, site: Site, snapshot: Snapshot) -> tuple[Parent, ...]:
         """Whom to ask for the object, in order; a parent named twice is asked twice."""

@@ -108,6 +108,12 @@ class Store:
         on_disk = await asyncio.to_thread(self._disk.write, metadata, pieces)
         return in_ram or on_disk
 
+    async def put_bytes(self, metadata: Metadata, body: bytes) -> bool:
+        """As `put`, for a body in memory."""
+        in_ram = self._keep_in_ram(Stored(metadata, RamBody(body)))
+        on_disk = await asyncio.to_thread(self._disk.write, metadata, [body])
+        return in_ram or on_disk
+
     def confirm(self, metadata: Metadata) -> None:
         """Takes the metadata that a 304 renewed. Only memory remembers it: after a restart the object is asked about again."""
         stored = self._ram.get(metadata.key)

@@ -58,7 +58,7 @@ def plan_body(method: str, asked: Fields, status: int, answer: Fields, size: int
     verdict = evaluate(
         method,
         etag,
-        last_modified,
+        last_modified or field(answer, "date"),  # RFC 9111 section 4.3.2: Date stands in for a missing Last-Modified
         if_match=field(asked, "if-match"),
         if_none_match=field(asked, "if-none-match"),
         if_modified_since=field(asked, "if-modified-since"),

@@ -1,4 +1,7 @@
-"""HTTP dates (RFC 9110 section 5.6.7): all three forms are read, the first is written. Times are Unix seconds."""
+"""HTTP dates (RFC 9110 section 5.6.7): all three forms are read, the first is written. Times are Unix seconds.
+
+The RFC makes dates case-sensitive; reading them in any case costs nothing and keeps what an origin meant.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,16 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MONTH = "|".join(_MONTHS)
 _CLOCK = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
 _FORMS = (
-    re.compile(rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>\d\d) (?P<month>{_MONTH}) (?P<year>\d{{4}}) {_CLOCK} GMT\Z"),
-    re.compile(rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>{_MONTH})-(?P<year>\d\d) {_CLOCK} GMT\Z"),
-    re.compile(rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>{_MONTH}) (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})\Z"),
+    re.compile(
+        rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>\d\d) (?P<month>{_MONTH}) (?P<year>\d{{4}}) {_CLOCK} GMT\Z", re.IGNORECASE
+    ),
+    re.compile(
+        rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>{_MONTH})-(?P<year>\d\d) {_CLOCK} GMT\Z",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>{_MONTH}) (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})\Z", re.IGNORECASE
+    ),
 )
 
 
@@ -26,7 +36,7 @@ def parse_http_date(text: str | None, now: float = 0.0) -> float | None:
         year = int(match["year"])
         if len(match["year"]) == 2:
             year = _century(year, now)
-        fields = (year, _MONTHS.index(match["month"]) + 1, int(match["day"]), int(match["h"]), int(match["m"]))
+        fields = (year, _MONTHS.index(match["month"].capitalize()) + 1, int(match["day"]), int(match["h"]), int(match["m"]))
         second = min(int(match["s"]), 59)  # a leap second reads as the one before it
         try:
             return float(calendar.timegm(datetime(*fields, second, tzinfo=UTC).timetuple()))

@@ -15,6 +15,7 @@ import structlog
 from edge.role import EdgeRole
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
+from headwater.cacheproxy.roles import Site
 from headwater.cacheproxy.store import Store
 from headwater.runtime.httpsite import serve_handler
 from headwater.settings.cache import CacheSettings
@@ -46,7 +47,8 @@ class RunningEdge:
         await until(lambda: not self.proxy.fills.busy)
 
     def parents_in_order(self, key: str) -> list[str]:
-        return [parent.name for parent in self.proxy._role.parents(key, self.snapshot)]
+        name, settings = next(iter(self.snapshot.deployment.properties.items()))
+        return [parent.name for parent in self.proxy._role.parents(key, Site(name, settings), self.snapshot)]
 
     def url(self, path: str) -> str:
         return f"{self.address.url}{path}"

@@ -1,0 +1,60 @@
+"""What a parent is asked: for signed media the object, nothing of the viewer's; for an ordinary site the client's own fields."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headwater.cacheproxy.exchange import Exchange
+from headwater.cacheproxy.fills import FillOrder
+from headwater.cacheproxy.metadata import Metadata
+from headwater.cacheproxy.parents import Parent
+from headwater.cacheproxy.roles import PROPERTY_HEADER
+from headwater.rules.fields import Fields, end_to_end, field, without
+from headwater.rules.freshness import usable_on_error
+from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.runtime.trace import TRACEPARENT
+
+# A fill asks for the whole object whatever part or condition its first client named; ranges are planned per client.
+_PER_CLIENT: Final = ("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+# Each hop writes its own, or they must not come from outside.
+_PER_HOP: Final = ("host", "via", "cdn-loop", TRACEPARENT, NODE_HEADER, PROPERTY_HEADER, "expect")
+
+
+def hop_fields(exchange: Exchange, token: str, parents: tuple[Parent, ...]) -> Fields:
+    """The fields of this hop: the trace, the loop guard (RFC 8586), and towards our own tiers who asks for which property."""
+    assert exchange.site is not None
+    loop, via = field(exchange.fields, "cdn-loop"), field(exchange.fields, "via")
+    fields: Fields = (
+        (TRACEPARENT, exchange.trace.header()),
+        ("Via", f"{via}, 1.1 {exchange.node}" if via else f"1.1 {exchange.node}"),
+        ("CDN-Loop", f"{loop}, {exchange.node}" if loop else exchange.node),
+    )
+    if all(parent.ours for parent in parents):
+        fields = ((NODE_HEADER, token), (PROPERTY_HEADER, exchange.site.name), *fields)
+    return fields
+
+
+def client_fields(exchange: Exchange) -> Fields:
+    """The client's end-to-end fields that an ordinary site gets to see."""
+    return without(end_to_end(exchange.fields), _PER_HOP)
+
+
+def fill_order(
+    exchange: Exchange, key: str, parents: tuple[Parent, ...], token: str, stale: Metadata | None, negative_ttl_s: float
+) -> FillOrder:
+    """The order for a GET of the exchange's object; `stale` is what a 304 would confirm."""
+    assert exchange.site is not None
+    ordinary = not exchange.site.settings.signed
+    asked = without(client_fields(exchange), _PER_CLIENT) if ordinary else ()
+    encoding: Fields = () if ordinary else (("Accept-Encoding", "identity"),)
+    stands_in = stale is not None and usable_on_error(stale.lifetime(negative_ttl_s), stale.age_s(exchange.now))
+    return FillOrder(
+        key=key,
+        path=key.removeprefix(exchange.site.name),
+        parents=parents,
+        fields=(*asked, *encoding, *hop_fields(exchange, token, parents)),
+        asked=exchange.fields if ordinary else (),
+        stale=stale,
+        relays_errors=ordinary and not stands_in,
+        on_interim=exchange.forward_interim,
+    )
