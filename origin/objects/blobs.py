@@ -143,15 +143,26 @@ class BlobFolder:
             _sync_folder(path.parent)
         return True
 
-    def names(self, prefix: str) -> Iterator[tuple[str, Name]]:
-        """(key, name) in key order, for keys that begin with `prefix`."""
+    def names(self, prefix: str, *, strict: bool = False) -> Iterator[tuple[str, Name]]:
+        """(key, name) in key order, for keys that begin with `prefix`.
+
+        A damaged name is left out and counted, so that it does not hide the others; `strict` raises ObjectStoreFailed instead.
+        """
         folder, slash, _ = check_prefix(prefix).rpartition("/")
-        yield from self._names_below(folder + slash, prefix)
+        for key in self._keys_below(folder + slash, prefix):
+            try:
+                yield key, self.find(key)
+            except ObjectNotFound:
+                continue  # deleted since the folder was read
+            except ObjectStoreFailed:
+                if strict:
+                    raise
 
     def sweep(self, now: float, older_than_s: float) -> int:
         """Unlinks drafts and unnamed blobs last touched before `now - older_than_s`; returns how many."""
         before = now - older_than_s
-        named = {name.sha256 for _, name in self.names("")}
+        # While one name cannot be read, nobody knows which blob it means.
+        named = {name.sha256 for _, name in self.names("", strict=True)}
         swept = sum(self._collect(path, before, "draft") for path in list(self._drafts.iterdir()))
         for folder in list(self._blobs.iterdir()):
             swept += sum(self._collect(path, before, "blob") for path in list(folder.iterdir()) if path.name not in named)
@@ -170,7 +181,7 @@ class BlobFolder:
         SWEPT.labels(what).inc()
         return True
 
-    def _names_below(self, base: str, prefix: str) -> Iterator[tuple[str, Name]]:
+    def _keys_below(self, base: str, prefix: str) -> Iterator[str]:
         """`base` is "" or ends with `/`. Files and folders are merged so that keys come in the order of their characters."""
         try:
             entries = list(os.scandir(self._inside(self._names / base)))
@@ -185,12 +196,9 @@ class BlobFolder:
         for key in sorted(found):
             if key.endswith("/"):
                 if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._names_below(key, prefix)
+                    yield from self._keys_below(key, prefix)
             elif key.startswith(prefix):
-                try:
-                    yield key, self.find(key)
-                except ObjectNotFound:
-                    continue  # deleted since the folder was read
+                yield key
 
     def _read_name(self, key: str, path: Path) -> Name:
         try:

@@ -60,8 +60,11 @@ class Mover:
             for move in decide_moves(self._clock(), self._rules, batch, heats):
                 outcome = await self._counted(move)
                 self._log.info("tier move", key=move.info.key, source=move.source, target=move.target, outcome=outcome)
-        for store in self._stores.values():
-            await store.sweep(SWEEP_AGE_S)
+        for name, store in self._stores.items():
+            try:
+                await store.sweep(SWEEP_AGE_S)
+            except ObjectStoreFailed as error:
+                self._log.warning("a tier cannot be swept", tier=name, error=str(error))
         await self._tracker.forget(self._clock() - FORGET_S)
 
     async def _counted(self, move: Move) -> MoveOutcome:

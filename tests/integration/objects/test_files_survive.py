@@ -140,3 +140,16 @@ async def test_damage_is_named_and_counted_and_never_read(tmp_path: Path) -> Non
     await whole(store, "a")
     with pytest.raises(ObjectNotFound):
         await store.stat("b")
+
+
+async def test_a_damaged_name_hides_no_other_and_stops_the_sweep_that_could_not_know_its_blob(tmp_path: Path) -> None:
+    store = FileObjects(tmp_path)
+    for key in ("a", "b", "c"):
+        await store.put_bytes(key, key.encode(), "x/y")
+    (tmp_path / "names" / "b@").write_text("{not json")
+    for path in (tmp_path / "blobs").glob("*/*"):
+        os.utime(path, (0, 0))
+    assert [info.key async for info in store.list("")] == ["a", "c"]
+    with pytest.raises(ObjectStoreFailed, match="name file"):
+        await store.sweep(3600)
+    assert len([*(tmp_path / "blobs").glob("*/*")]) == 3
