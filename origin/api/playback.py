@@ -28,7 +28,7 @@ from origin.catalogue.videos import Video
 from signer.grant import SigningKey, mint
 from signer.keyring import KeyRing, KeyRingError
 
-ADVICE = counter("headwater_playback_steered_total", "Playback answers by the POP they name first.", ["pop"])
+STEERED = counter("headwater_playback_steered_total", "Playback answers by the POP they name first.", ["pop"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Playback:
 
     async def route(self, video: Video, viewer: Viewer) -> Route:
         """The best edge for this viewer and this video, with signed URLs. Raises Problem."""
-        return (await self.routes([video], viewer))[0]
+        (route,) = await self.routes([video], viewer)
+        STEERED.labels(route.edge.pop).inc()
+        return route
 
     async def routes(self, videos: Sequence[Video], viewer: Viewer) -> list[Route]:
         """As `route`, for several videos by one look at the key ring."""

@@ -60,7 +60,10 @@ def open_stores(deployment: Deployment) -> Stores:
 def api_app(
     catalogue: AsyncEngine, intake: Intake, stores: Stores, snapshot: Callable[[], Snapshot], log: Log
 ) -> web.Application:
-    """The application without a listener. A request passes: observe, problem documents, failures, its handler."""
+    """The application without a listener; blocking, since it reads the pages.
+
+    A request passes: observe, problem documents, failures, its handler.
+    """
     app = web.Application(
         middlewares=[observing(log), problems, answering_failures(log)],
         client_max_size=MAX_JSON_BYTES,
@@ -82,7 +85,7 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         Supervised(context.log) as tasks,
     ):
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads)
-        app = api_app(catalogue, intake, stores, lambda: follower.current, context.log)
+        app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: follower.current, context.log)
         tasks.start(
             "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
         )

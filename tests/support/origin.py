@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -41,12 +42,12 @@ async def running_api(
     deployment: Deployment, *, clock: Callable[[], float] | None = None, snapshot: Snapshot | None = None
 ) -> AsyncIterator[RunningApi]:
     """The API without control: it serves by the config file, or by `snapshot`."""
-    stores = open_stores(deployment)
+    stores = await asyncio.to_thread(open_stores, deployment)
     seen = snapshot or Snapshot(version=1, deployment=deployment)
     async with open_catalogue(deployment) as catalogue:
         options = {"clock": clock} if clock else {}
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads, **options)
-        app = api_app(catalogue, intake, stores, lambda: seen, structlog.get_logger())
+        app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: seen, structlog.get_logger())
         async with (
             serve_app(app, deployment.origin.api.listen, drain_s=0.2),
             aiohttp.ClientSession(deployment.origin.api.listen.url) as session,
