@@ -283,7 +283,9 @@ async def test_a_body_that_cannot_be_used_is_refused_and_nothing_begins(
 async def test_every_wrong_field_is_named_at_once(creator: Creator) -> None:
     before = value("headwater_api_problems_total", problem="invalid-request")
     answer = await creator.ask("POST", "/api/v1/videos", json={"titel": "x", "size": "big", "tags": ["ok", 7], "filename": "f"})
-    assert {error["field"] for error in answer.body["errors"]} == {"title", "titel", "size", "tags.1"}
+    reasons = {error["field"]: error["reason"] for error in answer.body["errors"]}
+    assert set(reasons) == {"title", "titel", "size", "tags.1"}
+    assert "known are title, description" in reasons["titel"]
     assert value("headwater_api_problems_total", problem="invalid-request") == before + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -101,6 +102,18 @@ async def test_killed_around_the_assembly_the_repeated_complete_goes_on(api: Run
     assert (answer.status, answer.body["status"]) == (202, "processing")
     assert await job_count(api) == 1
     assert b"".join([chunk async for chunk in api.stores.masters.read(f"masters/{video_id}/source")]) == b"bytes"
+
+
+async def test_two_origins_that_complete_one_upload_at_once_make_one_job(api: RunningApi) -> None:
+    """Their locks know nothing of each other: the transaction decides."""
+    limits = api.deployment.origin.uploads
+    origins = [Intake(api.catalogue, api.stores.parts, api.stores.masters, limits) for _ in range(3)]
+    for _ in range(5):
+        begun = await api.creator.begin(5)
+        await api.creator.put_all(begun.body["upload"]["parts"], b"bytes")
+        states = await asyncio.gather(*(origin.complete(VideoId(begun.body["video_id"])) for origin in origins))
+        assert {state.value for state in states} == {"processing"}
+    assert await job_count(api) == 5
 
 
 @pytest.mark.parametrize("after", [False, True])
