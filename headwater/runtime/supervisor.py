@@ -27,10 +27,8 @@ LOG_CHECK_S = 10.0
 
 # Stopped one group after the other: whoever asks stops before whoever is asked.
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (
-    ("dns",),
-    ("edge",),
+    ("dns", "edge", "origin-transcoder"),
     ("shield",),
-    ("origin-transcoder",),
     ("origin-api", "origin-bytes"),
     ("control",),
 )
