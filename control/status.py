@@ -45,6 +45,7 @@ class TierStatus:
 
     tier: Tier
     requests_per_s: float
+    delivered_per_s: float
     egress_bps: float
     hit_ratio: float | None
 
@@ -150,8 +151,13 @@ def _tiers(plane: ControlPlane) -> Iterable[TierStatus]:
         names = [node for node, role in roles.items() if TIER_OF_ROLE.get(role) == tier]
         readings = [plane.readings[node] for node in names if node in plane.readings]
         rates = [rate for rate in map(traffic, readings) if rate]
-        requests_per_s, egress_bps = sum(rate.requests_per_s for rate in rates), sum(rate.egress_bps for rate in rates)
-        yield TierStatus(tier, requests_per_s, egress_bps, _hit_ratio(readings))
+        yield TierStatus(
+            tier=tier,
+            requests_per_s=sum(rate.requests_per_s for rate in rates),
+            delivered_per_s=sum(rate.delivered_per_s for rate in rates),
+            egress_bps=sum(rate.egress_bps for rate in rates),
+            hit_ratio=_hit_ratio(readings),
+        )
 
 
 def _hit_ratio(readings: Iterable[Sequence[Counters]]) -> float | None:

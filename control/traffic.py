@@ -52,9 +52,14 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Rates over the last half minute; `hit_ratio` is None when no request asked the cache, or the node is none."""
+    """Rates over the last half minute.
+
+    `delivered_per_s` leaves out what a cache refused or failed, and is 0 for a node that is no cache; `hit_ratio` is None
+    for such a node, and when nothing was delivered.
+    """
 
     requests_per_s: float
+    delivered_per_s: float
     egress_bps: float
     hit_ratio: float | None
     requests_total: int
@@ -106,6 +111,7 @@ def traffic(readings: Sequence[Counters]) -> Traffic | None:
     served, fetched = last.served - first.served, last.fetched - first.fetched
     return Traffic(
         requests_per_s=(last.requests - first.requests) / seconds,
+        delivered_per_s=(served + fetched) / seconds,
         egress_bps=(last.sent_bytes - first.sent_bytes) * 8 / seconds,
         hit_ratio=served / (served + fetched) if served + fetched > 0 else None,
         requests_total=int(last.requests),

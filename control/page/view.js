@@ -93,7 +93,7 @@ function drawTiers(tiers) {
     }
     const isOrigin = tier.tier === "origin";
     // What the caches took off the origin's shoulders is the origin's figure of merit.
-    const offload = edge.requests_per_s > 0 ? Math.max(0, 1 - tier.requests_per_s / edge.requests_per_s) : null;
+    const offload = edge.delivered_per_s > 0 ? Math.max(0, 1 - tier.requests_per_s / edge.delivered_per_s) : null;
     const ratio = isOrigin ? offload : tier.hit_ratio;
     say(part(card, "label"), isOrigin ? "Requests kept off" : "Hit ratio");
     say(part(card, "requests"), short(tier.requests_per_s));

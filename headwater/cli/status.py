@@ -21,6 +21,8 @@ from headwater.settings.units import parse_address
 TIMEOUT_S = 5.0
 EXIT_NO_ANSWER = 1
 PLAIN_WIDTH = 150  # of a pipe or file: wide enough that no cell is cut
+CACHE_ROLES = ("edge", "shield")
+SENDING_ROLES = (*CACHE_ROLES, "origin-bytes")
 HEALTH_STYLES = {"up": "green", "down": "bold red", "unknown": "yellow"}
 
 
@@ -103,8 +105,8 @@ def _nodes(nodes: list[dict[str, Any]], now: float) -> Table:
             _duration(now - node["since"]),
             "" if node["weight"] is None else "drained" if node["weight"] == 0 else f"{node['weight']:g}",
             _number(traffic["requests_per_s"]) if traffic else "",
-            _rate(traffic["egress_bps"]) if traffic else "",
-            _percent(traffic["hit_ratio"]) if traffic else "",
+            _rate(traffic["egress_bps"]) if traffic and node["role"] in SENDING_ROLES else "",
+            _percent(traffic["hit_ratio"]) if traffic and node["role"] in CACHE_ROLES else "",
             "current" if node["current"] else "none yet" if node["version"] is None else "behind",
         )
     return table

@@ -61,7 +61,7 @@ def reading(at: float, requests: float, served: float, fetched: float, sent: flo
 def test_rates_between_readings() -> None:
     rates = traffic([reading(0, 100, 90, 10, 1000), reading(10, 200, 165, 35, 2250)])
     assert rates is not None
-    assert (rates.requests_per_s, rates.egress_bps, rates.hit_ratio) == (10, 1000, 0.75)
+    assert (rates.requests_per_s, rates.delivered_per_s, rates.egress_bps, rates.hit_ratio) == (10, 10, 1000, 0.75)
     assert (rates.requests_total, rates.sent_bytes_total) == (200, 2250)
 
 
