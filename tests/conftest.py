@@ -15,6 +15,10 @@ from tests.support.clips import flash_clip
 from tests.support.deployments import lab_deployment
 from tests.support.lab import Lab, running_lab
 
+# How long an example takes says how busy the machine is; a test that hangs meets pytest's own timeout.
+settings.register_profile("headwater", deadline=None)
+settings.load_profile("headwater")
+
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
