@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from headwater.settings.deployment import Deployment
 from tests.support.clips import flash_clip
