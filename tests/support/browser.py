@@ -28,6 +28,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",  # as for a site that the user plays videos on often
 ]
 
 

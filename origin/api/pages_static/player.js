@@ -6,12 +6,26 @@ const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 8000;
 const MEDIA_MENDS = 2; // times a decoder is started again before the viewer is told
 
+// The first rung is chosen by what this browser measured last; a cautious guess before it measured anything.
+const REMEMBERED = "headwater-throughput";
+const GUESS_BPS = 2_000_000;
+const REMEMBER_AT_MOST_BPS = 50_000_000;
+
 const LOADS = {
   maxTimeToFirstByteMs: 6000,
   maxLoadTimeMs: 60_000,
   timeoutRetry: { maxNumRetry: 3, retryDelayMs: 0, maxRetryDelayMs: 0 },
-  errorRetry: { maxNumRetry: 5, retryDelayMs: 250, maxRetryDelayMs: 2000 },
+  errorRetry: { maxNumRetry: 5, retryDelayMs: 250, maxRetryDelayMs: 2000, shouldRetry: isWorthAnotherTry },
 };
+
+/**
+ * hls.js would take another rung at once where there is no answer (status 0) or a refusal. Here the next try goes to another edge
+ * or under a fresh grant, and the rung is as good as it was.
+ */
+function isWorthAnotherTry(policy, tries, isTimeout, response, hlsWould) {
+  const status = response?.code ?? 0;
+  return hlsWould || (tries < policy.maxNumRetry && (status === 0 || status === 403));
+}
 
 /** The class of hls.js, or null when the origin has no player library or the browser no Media Source Extensions. */
 export async function playerLibrary() {
@@ -117,6 +131,9 @@ export class Player extends EventTarget {
     const hls = new Hls({
       enableWorker: false, // fMP4 needs no remuxing, and the page's policy allows no workers
       startPosition,
+      startLevel: -1,
+      testBandwidth: false,
+      abrEwmaDefaultEstimate: Number(localStorage.getItem(REMEMBERED)) || GUESS_BPS,
       capLevelToPlayerSize: true,
       backBufferLength: 30,
       fragLoadPolicy: { default: LOADS },
@@ -144,6 +161,7 @@ export class Player extends EventTarget {
 
   _segment({ frag, networkDetails }) {
     this._clearTrouble();
+    localStorage.setItem(REMEMBERED, Math.round(Math.min(REMEMBER_AT_MOST_BPS, this.throughput())) || GUESS_BPS);
     const { loading, total } = frag.stats;
     this._tell("segment", {
       kind: frag.type === "audio" ? "audio" : "video",

@@ -43,7 +43,8 @@ async function follow() {
   } catch (error) {
     if (!(error instanceof ApiProblem)) throw error;
     if (error.status === 404) return message("There is no such video", "It may have been deleted, or the address is not complete.");
-    if (!player) message("The origin does not answer", `${error.message} This page tries again by itself.`);
+    const title = error.status ? "The origin refused" : "The origin does not answer";
+    if (!player) message(title, `${error.message} This page tries again by itself.`, "bad");
     pause = FOLLOW_AFTER_ERROR_MS;
   }
   setTimeout(follow, pause);
