@@ -44,18 +44,25 @@ def differences(before: Deployment, after: Deployment) -> list[Difference]:
     return _differences(flat(before), flat(after))
 
 
-def read_at_start(deployment: Deployment, node: str) -> dict[str, str]:
-    """The settings by path that `node` takes from the file at its start only; none when the deployment has no such node."""
-    role = nodes_of(deployment).get(node)
-    if role is None:
-        return {}
+def read_at_start(deployment: Deployment) -> dict[str, dict[str, str]]:
+    """By node, the settings by path that it takes from the file at its start only."""
+    settings = {path: (path.split("."), value) for path, value in flat(deployment).items()}
+    return {node: _matching(settings, node, role) for node, role in nodes_of(deployment).items()}
+
+
+def _matching(settings: dict[str, tuple[list[str], str]], node: str, role: Role) -> dict[str, str]:
     patterns = [pattern.replace("{node}", node).split(".") for pattern in (*READ_AT_START_BY_ALL, *READ_AT_START[role])]
-    return {path: value for path, value in flat(deployment).items() if any(_below(path.split("."), steps) for steps in patterns)}
+    return {path: value for path, (steps, value) in settings.items() if any(_below(steps, pattern) for pattern in patterns)}
 
 
-def waiting_for_restart(started_with: dict[str, str], deployment: Deployment, node: str) -> list[Difference]:
-    """What `node` does not know yet, when it started with these settings."""
-    return _differences(started_with, read_at_start(deployment, node))
+def waiting_for_restart(started_with: dict[str, str], wanted: dict[str, str]) -> list[Difference]:
+    """What a node that started with these settings does not know yet."""
+    return _differences(started_with, wanted)
+
+
+def listens_elsewhere(waiting: list[Difference], role: Role) -> bool:
+    """Whether a cache still listens where the config no longer says, so that nobody may be sent to it."""
+    return role in ("edge", "shield") and any(one.path.endswith(".listen") and one.path != "control.listen" for one in waiting)
 
 
 def flat(deployment: Deployment) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 from control.desired import Desired, Edit, after_look
-from control.differences import Difference, differences, read_at_start, waiting_for_restart
+from control.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
 from control.health import Hysteresis, NodeHealth, after_check
 from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
 from control.probing import check_health, read_metrics
@@ -29,6 +29,7 @@ from signer.keyring import KeyRing, KeyRingError
 WATCH_S: Final = 1.0
 TRAFFIC_S: Final = 3.0
 MAX_HAPPENINGS: Final = 60
+MAX_WRITTEN: Final = 20  # edits back to which it is known what a running node has read
 GAUGE_OF: Final[dict[Health, int]] = {"up": 1, "down": 0, "unknown": -1}
 
 
@@ -66,6 +67,22 @@ class Life:
     started_with: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What nodes that start from `at` on find in the file, until it is written again: settings by node and path."""
+
+    at: float
+    settings: dict[str, dict[str, str]]
+
+
+def written_at(config: Path | None, now: float) -> float:
+    """When the file was last written, as far as the disk knows; at most `now`. Blocks."""
+    try:
+        return min(config.stat().st_mtime, now) if config else now
+    except OSError:
+        return now
+
+
 class ControlPlane:
     """Readers (the API) take what is there; only the loops change it. `clock` gives Unix seconds."""
 
@@ -86,6 +103,10 @@ class ControlPlane:
         self._ring = KeyRing(context.deployment.data / context.deployment.signing.keys)
         self._keys: list[PublishedKey] = []
         self._tokens: dict[str, str] = {}
+        self._written: deque[Written] = deque(maxlen=MAX_WRITTEN)
+        if self.publisher.before_start is not None:
+            self._written.append(Written(0.0, read_at_start(self.publisher.before_start.deployment)))
+        self._written.append(Written(written_at(self.config, self.own_start), read_at_start(context.deployment)))
         self._changed = asyncio.Event()
 
     @property
@@ -115,7 +136,7 @@ class ControlPlane:
     def waiting_for_restart(self, node: str) -> list[Difference]:
         """Settings of `node` that it will know only when it starts again."""
         life = self.lives.get(node)
-        return waiting_for_restart(life.started_with, self.deployment, node) if life else []
+        return waiting_for_restart(life.started_with, self._written[-1].settings.get(node, {})) if life else []
 
     async def watch(self) -> None:
         """The config file, the key ring, and the tokens of the nodes that the config names: once a second."""
@@ -155,14 +176,19 @@ class ControlPlane:
                 raise
 
     async def _publish(self) -> None:
-        states: dict[str, Health] = {node: health.state for node, health in self.health.items()}
+        roles = nodes_of(self.deployment)
+        states: dict[str, Health] = {
+            node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) else health.state
+            for node, health in self.health.items()
+        }
         draft = Snapshot(version=0, deployment=self.deployment, keys=self._keys, node_tokens=self._tokens, health=states)
         if await self.publisher.publish(draft):
             self.log.info("published", version=self.publisher.version)
 
     async def _look(self) -> None:
         if self.config is not None:
-            self._take(*await asyncio.to_thread(after_look, self.desired, self.config))
+            at = await asyncio.to_thread(written_at, self.config, self.clock())
+            self._take(*await asyncio.to_thread(after_look, self.desired, self.config), at)
         keys = await asyncio.to_thread(self._read_keys)
         if keys is not None and keys != self._keys:
             self._take_keys(keys)
@@ -171,7 +197,7 @@ class ControlPlane:
             self._tokens = tokens
             self._changed.set()
 
-    def _take(self, desired: Desired, edit: Edit) -> None:
+    def _take(self, desired: Desired, edit: Edit, at: float) -> None:
         before, self.desired = self.desired, desired
         CONFIG_PROBLEMS.set(len(desired.problems))
         if edit is Edit.UNCHANGED:
@@ -182,6 +208,7 @@ class ControlPlane:
             return
         changes = differences(before.deployment, desired.deployment)
         self._happened(Kind.CONFIG, "; ".join(map(str, changes)) or "the file is right again, as it was")
+        self._written.append(Written(at, read_at_start(desired.deployment)))
         self.health = {node: self.health.get(node) or NodeHealth("unknown", self.clock()) for node in self.checked_nodes()}
         self._changed.set()
 
@@ -239,9 +266,10 @@ class ControlPlane:
         remember(self.readings.setdefault(node, deque()), counters)
         life = self.lives.get(node)
         if life is None or life.process_start != counters.process_start:
-            # A node older than this control may have read a file that was edited while no control looked.
-            kept = self.publisher.before_start if counters.process_start < self.own_start else None
-            self.lives[node] = Life(counters.process_start, read_at_start(kept.deployment if kept else self.deployment, node))
+            earlier = [written for written in self._written if written.at <= counters.process_start]
+            read = earlier[-1] if earlier else self._written[0]
+            self.lives[node] = Life(counters.process_start, read.settings.get(node, {}))
+            self._changed.set()  # it may listen where the config says, now
 
     def _happened(self, kind: Kind, text: str) -> None:
         self.happenings.appendleft(Happening(self.clock(), kind, text))

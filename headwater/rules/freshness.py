@@ -165,9 +165,8 @@ def _fresh_s(status: int, fields: Fields, control: Control, targeted: bool, nega
         end = parse_http_date(expires, now)
         begin = parse_http_date(field(fields, "date"), now)
         return max(0.0, end - (now if begin is None else begin)) if end is not None else 0.0
-    if status in NEGATIVE_STATUSES:
-        return negative_ttl_s
+    at_least_s = negative_ttl_s if status in NEGATIVE_STATUSES else 0.0
     modified_at = parse_http_date(field(fields, "last-modified"), now)
     if modified_at is None or not (status in HEURISTIC_STATUSES or "public" in control):
-        return 0.0
-    return min(max(0.0, now - modified_at) * HEURISTIC_FRACTION, LONGEST_HEURISTIC_S)
+        return at_least_s
+    return max(at_least_s, min((now - modified_at) * HEURISTIC_FRACTION, LONGEST_HEURISTIC_S))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ListObjectsV2OutputTypeDef
 
 CHUNK_BYTES: Final = 512 * 1024
+DRAIN_BYTES: Final = 4 * 1024 * 1024
 Parts: TypeAlias = "list[CompletedPartTypeDef]"
 # Longer objects are sent in parts of this size; 10,000 of them (S3's limit) are 156 GiB.
 PART_BYTES: Final = 16 * 1024 * 1024
@@ -64,6 +65,9 @@ class OpenedS3Object:
                 wanted -= len(useful)
                 if useful:
                     yield useful
+            if not ranged:
+                # What such a server sends after the range is read and dropped: cut off, it may not be well for a while.
+                await self._connection.call(self.info.key, body.read, DRAIN_BYTES)
 
     def _get(self, asked: str | None) -> tuple[StreamingBody, bool]:
         """(body, whether it holds just the range asked for and not the whole object)."""

@@ -24,8 +24,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_S: Final = 3.0
-READ_S: Final = 30.0
-ATTEMPTS: Final = 3
+READ_S: Final = 8.0  # without a byte; the request is then tried again
+ATTEMPTS: Final = 4
 NOT_FOUND: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 PRECONDITION: Final = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict", "409"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.asking import ask_until_true
+from tests.support.deployments import free_port
 from tests.support.lab import Lab, running_lab
 
 HOST = "v3fa.cdn.test"
@@ -26,9 +27,9 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-def set_weight(lab: Lab, pop: str, weight: float) -> None:
+def edit_pop(lab: Lab, pop: str, change: Callable[[dict[str, Any]], None]) -> None:
     content = yaml.safe_load(lab.config.read_text())
-    content["pops"][pop]["weight"] = weight
+    change(content["pops"][pop])
     draft = lab.config.with_suffix(".draft")
     draft.write_text(yaml.safe_dump(content, sort_keys=False))
     draft.replace(lab.config)  # as careful editors save
@@ -48,9 +49,9 @@ async def test_edits_and_deaths_move_viewers_and_the_death_of_control_moves_nobo
     # iad was never started: once control has been patient enough with it, spill goes past it.
     await answered(lab, FRA, SIN)
 
-    set_weight(lab, "fra", 0)
+    edit_pop(lab, "fra", lambda pop: pop.update(weight=0))
     await answered(lab, SIN)
-    set_weight(lab, "fra", 50)
+    edit_pop(lab, "fra", lambda pop: pop.update(weight=50))
     await answered(lab, FRA, SIN)
 
     await lab.kill("fra-1")
@@ -67,3 +68,12 @@ async def test_edits_and_deaths_move_viewers_and_the_death_of_control_moves_nobo
     await lab.start("control", "fra-1")
     await answered(lab, FRA, SIN)
     assert await lab.metric("dns", "headwater_snapshot_version") > held
+
+
+@pytest.mark.slow
+async def test_an_edge_that_is_to_listen_elsewhere_gets_no_viewers_until_it_was_started_again(lab: Lab) -> None:
+    await answered(lab, FRA, SIN)
+    edit_pop(lab, "fra", lambda pop: pop["edges"]["fra-1"].update(listen=f"{FRA}:{free_port(FRA)}"))
+    await answered(lab, SIN)
+    await lab.restart("fra-1")
+    await answered(lab, FRA, SIN)

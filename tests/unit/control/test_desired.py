@@ -72,8 +72,8 @@ def test_what_a_node_reads_at_its_start_waits_for_its_restart(tmp_path: Path) ->
     assert waiting(old, new, "shield-1") == ["shields.shield-1.cache.ram: 256 MiB → 512 MiB"]
     for node in ("shield-2", "sin-1", "dns", "control", "origin-api"):
         assert waiting(old, new, node) == [], node
-    assert "pops.sin.edges.sin-1.listen" in read_at_start(old, "sin-1")
+    assert "pops.sin.edges.sin-1.listen" in read_at_start(old)["sin-1"]
 
 
 def waiting(old: Deployment, new: Deployment, node: str) -> list[str]:
-    return [str(difference) for difference in waiting_for_restart(read_at_start(old, node), new, node)]
+    return [str(difference) for difference in waiting_for_restart(read_at_start(old)[node], read_at_start(new)[node])]

@@ -43,6 +43,7 @@ DATE = f"Date: {format_http_date(NOW)}"
         (200, [f"Last-Modified: {format_http_date(NOW - 1000)}"], 100),  # 4.2.2
         (200, [], 0),
         (404, [], 1.5),
+        (410, [f"Last-Modified: {format_http_date(NOW - 1000)}"], 100),
         (200, ["CDN-Cache-Control: max-age=9", "Cache-Control: max-age=60"], 9),
         (200, ["CDN-Cache-Control: max-age=9", DATE, f"Expires: {format_http_date(NOW + 5)}"], 9),
         (200, ["CDN-Cache-Control: max-age=9.0", "Cache-Control: max-age=60"], 0),  # RFC 9213 2.2: wrong type
