@@ -12,6 +12,7 @@ GROUPS = (
     "metrics",
     "loadtest",
     "node",
+    "requeue",
     "sign",
     "status",
     "up",

@@ -91,7 +91,11 @@ class Transcode(Settings):
     range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)
     audio_kbps: int = Field(128, description="AAC bit rate.", ge=32, le=512)
     workers: int = Field(2, description="Worker processes of the embedded task cluster.", ge=1, le=256)
-    scheduler: str | None = Field(None, description="Address of a remote Dask scheduler; without it a cluster is embedded.")
+    scheduler: str | None = Field(
+        None,
+        description="Address of a remote Dask scheduler, whose workers must see the data folder under the same path; "
+        "without it a cluster is embedded.",
+    )
     ffmpeg: str = Field("auto", description="Path of ffmpeg; `auto` takes the one that comes with the package.")
     max_pixels: int = Field(8192 * 4352, description="Larger pictures are refused.", ge=1)
     max_duration: DurationS = quantity("12 h", description="Longer videos are refused.")

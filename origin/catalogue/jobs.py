@@ -73,12 +73,20 @@ async def release(engine: AsyncEngine, owner: str, now: float) -> int:
 
 
 async def requeue(engine: AsyncEngine, video_id: VideoId, now: float) -> bool:
-    """Lets a failed job be made again. False when there is no failed job of this video."""
+    """Lets a job that failed, wholly or in some rungs, be made again. False when this video has no such job."""
     async with writing(engine) as connection:
         failed = (jobs.c.video_id == video_id, jobs.c.state == JobState.FAILED)
         again = {"state": JobState.WAITING, "error": None, "updated_at": now}
         done = await connection.execute(update(jobs).where(*failed).values(**again))
         return done.rowcount == 1
+
+
+async def unfinished(engine: AsyncEngine) -> frozenset[VideoId]:
+    """The videos whose job waits or runs."""
+    async with reading(engine) as connection:
+        open_states = [JobState.WAITING, JobState.RUNNING]
+        rows = await connection.execute(select(jobs.c.video_id).where(jobs.c.state.in_(open_states)))
+        return frozenset(VideoId(row.video_id) for row in rows)
 
 
 async def waiting(engine: AsyncEngine) -> int:

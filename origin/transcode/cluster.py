@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import dask
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
+from distributed.comm.core import CommClosedError
 
 from headwater.runtime.httpsite import CannotStart
 from headwater.settings.origin import Transcode
@@ -31,6 +32,10 @@ SCHEDULER_SETTINGS = {
 }
 
 
+class ClusterLost(Exception):
+    """The scheduler is away or forgot the task. Nobody's fault: the video is taken up again later."""
+
+
 class TaskCluster:
     """Runs functions on workers, one at a time each."""
 
@@ -39,14 +44,14 @@ class TaskCluster:
         self.places = places
 
     async def run(self, key: str, work: Callable[..., Result], *arguments: Any) -> Result:
-        """The function's result. Raises TaskFailed: its own, or WORKER_LOST when workers die of it."""
+        """The function's result. Raises TaskFailed (its own, or WORKER_LOST) or ClusterLost."""
         future = self._client.submit(work, *arguments, key=key, pure=False)
         try:
             result: Result = await future
         except KilledWorker as error:
             raise TaskFailed(FailureKind.WORKER_LOST, "The worker process died several times.", str(error)) from error
-        except FutureCancelledError as error:
-            raise TaskFailed(FailureKind.WORKER_LOST, "The task cluster forgot the task.", str(error)) from error
+        except (FutureCancelledError, CommClosedError) as error:
+            raise ClusterLost(str(error)) from error
         except (TaskFailed, asyncio.CancelledError):
             raise
         except Exception as error:

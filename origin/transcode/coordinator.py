@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
-from origin.catalogue.jobs import Job, claim_next, finish, release, renew, waiting
+from origin.catalogue.jobs import Job, claim_next, finish, release, renew, unfinished, waiting
 from origin.catalogue.renditions import is_ready, mark_failed, mark_processing
 from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed
 from origin.transcode.failure import FailureKind, TaskFailed
@@ -37,6 +37,7 @@ class Coordinator:
         """Claims and makes videos for ever. Cancelled, it gives its jobs back."""
         engine, clock = self._shop.engine, self._shop.clock
         await release(engine, self._owner, clock())  # of a process of this name that died
+        await self._sweep()
         try:
             while True:
                 await self._claim()
@@ -56,6 +57,13 @@ class Coordinator:
                     self._log.warning("lease lost", video_id=video_id)
                     task.cancel()
 
+    async def _sweep(self) -> None:
+        """Removes work of videos that are not to be made any more: a task may have written after its video was done."""
+        keep = await unfinished(self._shop.engine)
+        for folder in await asyncio.to_thread(_folders, self._folder):
+            if folder.name not in keep:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
     async def _claim(self) -> None:
         while len(self._running) < VIDEOS_PER_WORKER * self._shop.cluster.places:
             job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), LEASE_S)
@@ -74,7 +82,8 @@ class Coordinator:
             task = self._running.pop(video_id)
             self._shop.gate.forget(video_id)
             if not task.cancelled() and (error := task.exception()) is not None:
-                # The catalogue or a store failed. The lease runs out, and the job is taken again.
+                # The catalogue, a store or the cluster is away. The lease runs out, and the job is taken again.
+                VIDEOS.labels("set-aside").inc()
                 self._log.error("video set aside", video_id=video_id, error=repr(error), exc_info=error)
 
     async def _stop(self) -> None:
@@ -122,3 +131,7 @@ class Coordinator:
                 self._log.warning("leftovers not removed", video_id=job.video_id, error=str(error))
             await mark_failed(engine, job.video_id, failed.kind, failed.sentence, clock())
         await finish(engine, job.video_id, self._owner, clock(), str(failed))
+
+
+def _folders(parent: Path) -> list[Path]:
+    return list(parent.iterdir()) if parent.is_dir() else []

@@ -16,7 +16,11 @@ TASK_TIME = histogram(
 TASKS_WAITING = gauge("headwater_transcode_tasks_waiting", "Tasks that wait for a free worker.")
 TASKS_RUNNING = gauge("headwater_transcode_tasks_running", "Tasks that are with a worker.")
 JOBS_WAITING = gauge("headwater_transcode_jobs_waiting", "Uploaded videos that no coordinator has begun with.")
-VIDEOS = counter("headwater_transcode_videos_total", "Videos by outcome: done, or the kind of failure.", ["outcome"])
+VIDEOS = counter(
+    "headwater_transcode_videos_total",
+    "Videos by outcome: done, the kind of failure, or set-aside until what they need is back.",
+    ["outcome"],
+)
 FIRST_PLAYABLE = histogram(
     "headwater_transcode_first_playable_seconds",
     "From taking a video to its first rung being published.",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import pytest
 
 from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
+from headwater.settings.load import load_deployment
 from headwater.settings.origin import Transcode
 from origin.transcode.failure import CURES, FailureKind, TaskFailed
+from tests.support.deployments import ROOT, lab_config
 from tests.support.media import make_clip, make_with, shared_media
 from tests.support.streams import transcode
 from tests.support.transcoding import QUICK_LADDER, quick, studio, transcoder
@@ -148,3 +153,33 @@ async def test_a_bad_upload_fails_with_its_reason_and_nothing_published(deployme
         work = at.deployment.data / "nodes" / "origin-transcoder" / "work"
         assert list(work.iterdir()) == []
     assert value("headwater_transcode_videos_total", outcome="damaged") == counted + 1
+
+
+async def test_a_failed_video_is_made_again_when_the_operator_says_so(tmp_path: Path) -> None:
+    """The master is gone at first; the operator brings it back and requeues by command line."""
+    config = lab_config(tmp_path)
+    settings = quick(load_deployment(config))
+    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=2)
+    async with studio(settings) as at:
+        video_id = await at.upload("AAAAAAAAAAA", clip)
+        await at.masters.delete("masters/AAAAAAAAAAA")
+        async with transcoder(settings):
+            await at.job_ended(video_id)
+        assert (await at.video(video_id)).failure_kind == "master-missing"
+        await at.masters.put_file("masters/AAAAAAAAAAA", clip, "video/mp4")
+        again = await asyncio.to_thread(headwater, "requeue", "AAAAAAAAAAA", "--config", str(config))
+        assert again.stdout == "AAAAAAAAAAA waits for the transcoder again.\n"
+        refused = await asyncio.to_thread(headwater, "requeue", "AAAAAAAAAAA", "nonsense", "--config", str(config))
+        assert refused.returncode == 1
+        assert "has no failed transcode" in refused.stderr
+        assert "is not a video id" in refused.stderr
+        async with transcoder(settings):
+            assert (await at.job_ended(video_id)).state == "done"
+        video = await at.video(video_id)
+        assert (video.state, video.failure_kind, video.failure_detail) == ("ready", None, None)
+
+
+def headwater(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headwater", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
