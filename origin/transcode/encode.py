@@ -33,7 +33,7 @@ from origin.transcode.tools import Ffmpeg, common_arguments, hostile_input
 
 FRAGMENTS = "fragments.mp4"
 CPU_PER_VIDEO_SECOND = 120  # a slow preset at 2160p stays well below
-# HDR to BT.709. White of ITU-R BT.2408 (203 nits) stays nearly white: of the curves tried, mobius is the brightest that does not clip.
+# HDR to BT.709. White of ITU-R BT.2408 (203 nits) stays nearly white: of the curves that do not clip, mobius was the brightest.
 TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
 )
@@ -108,9 +108,10 @@ def video_filters(ffmpeg: Ffmpeg, report: ProbeReport, timing: Timing, rung: Vid
     steps = [f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
     if skipped:
         steps += [f"trim=start_frame={skipped}", "setpts=PTS-STARTPTS"]
+    steps.append(f"scale={rung.width}:{rung.height}:flags=bicubic:out_range=tv")
     if report.transfer and ffmpeg.tone_maps:
-        steps.append(TONE_MAP)
-    steps += [f"scale={rung.width}:{rung.height}:flags=bicubic:out_range=tv", "setsar=1", "format=yuv420p"]
+        steps.append(TONE_MAP)  # in floats, so after the picture is small
+    steps += ["setsar=1", "format=yuv420p"]
     return ",".join(steps)
 
 
