@@ -68,11 +68,13 @@ class Source:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
-    def read(self, offset: int, size: int) -> tuple[bytes, str]:
-        """(bytes, Content-Digest) of one part."""
+    def read(self, offset: int, size: int) -> bytes:
+        """One part. Raises UploadFailed when the file has become shorter."""
         with self.path.open("rb") as file:
             body = os.pread(file.fileno(), size, offset)
-        return body, f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+        if len(body) != size:
+            raise UploadFailed(f"{self.path} became shorter while it was uploaded: run the same command again.")
+        return body
 
 
 def open_source(file: Path, title: str | None) -> Source:
@@ -109,14 +111,16 @@ class Uploader:
         fingerprint = source.fingerprint(self._origin.api)
         video_id, state = await self._begin(source, fingerprint)
         self._progress.began(source.path.name, source.size_bytes, _bytes_arrived(state))
+        digests: dict[int, str] = {}
         for _ in range(ROUNDS):
-            await self._send_missing(source, video_id, state)
+            await self._send_missing(source, video_id, state, digests)
             if not await asyncio.to_thread(source.is_unchanged):
                 self._begun.forget(fingerprint)
                 raise UploadFailed(f"{source.path} changed while it was uploaded: run the same command again.")
-            if await self._completed(video_id):
+            damaged = await self._complete(video_id, digests)
+            if damaged is None:
                 return video_id
-            state = await self._state(video_id)
+            state = _without(await self._state(video_id), damaged)
         raise UploadFailed(
             f"{source.path.name}: some parts do not arrive intact, even when sent {ROUNDS} times; try again later."
         )
@@ -131,9 +135,8 @@ class Uploader:
             if video["status"] == "failed":
                 self._begun.forget(source.fingerprint(self._origin.api))
                 failure = video["failure"] or {"kind": "unknown", "detail": "no reason was recorded"}
-                raise UploadFailed(
-                    f"{source.path.name} was uploaded but cannot be played: {failure['detail']} ({failure['kind']})."
-                )
+                why = f"({failure['kind']}): {failure['detail']}"
+                raise UploadFailed(f"{source.path.name} was uploaded but cannot be played {why}")
             self._progress.processing(video["progress"], _rungs_in_work(video))
             await asyncio.sleep(POLL_S)
 
@@ -167,14 +170,22 @@ class Uploader:
     async def _state(self, video_id: str) -> Json:
         return await self._patiently(lambda: self._origin.json("GET", f"/api/v1/videos/{video_id}/upload"))
 
-    async def _send_missing(self, source: Source, video_id: str, state: Json) -> None:
-        """Sends what has not arrived, a few parts at a time; gives up at the first that cannot be sent."""
+    async def _send_missing(self, source: Source, video_id: str, state: Json, digests: dict[int, str]) -> None:
+        """Sends what has not arrived, a few parts at a time; gives up at the first that cannot be sent.
+
+        `digests` gets the SHA-256 of each part that the origin cannot have checked yet.
+        """
         urls = PartUrls(state, lambda: self._state(video_id))
-        waiting = iter([part for part in state["parts"] if not part["arrived"]])
+        waiting = iter([part for part in state["parts"] if part["sha256"] is None])
 
         async def send_in_turn() -> None:
             for part in waiting:
-                await self._send_part(source, part["number"], (part["number"] - 1) * state["part_size"], part["size"], urls)
+                number, offset = part["number"], (part["number"] - 1) * state["part_size"]
+                body = await asyncio.to_thread(source.read, offset, part["size"])
+                digest = await asyncio.to_thread(hashlib.sha256, body)
+                digests[number] = digest.hexdigest()
+                if not part["arrived"]:
+                    await self._send_part(number, body, digest.digest(), urls)
 
         senders = [asyncio.create_task(send_in_turn()) for _ in range(PARALLEL_PARTS)]
         try:
@@ -184,17 +195,15 @@ class Uploader:
                 sender.cancel()
             await asyncio.gather(*senders, return_exceptions=True)
 
-    async def _send_part(self, source: Source, number: int, offset: int, size: int, urls: PartUrls) -> None:
-        body, digest = await asyncio.to_thread(source.read, offset, size)
-        if len(body) != size:
-            raise UploadFailed(f"{source.path} became shorter while it was uploaded: run the same command again.")
+    async def _send_part(self, number: int, body: bytes, sha256: bytes, urls: PartUrls) -> None:
+        content_digest = f"sha-256=:{base64.b64encode(sha256).decode()}:"  # RFC 9530
 
         async def put() -> None:
             count = 0
 
             async def chunks() -> AsyncIterator[bytes]:
                 nonlocal count
-                for first in range(0, size, CHUNK_BYTES):
+                for first in range(0, len(body), CHUNK_BYTES):
                     chunk = body[first : first + CHUNK_BYTES]
                     yield chunk
                     count += len(chunk)
@@ -202,7 +211,7 @@ class Uploader:
 
             url = urls.of(number)
             try:
-                await self._origin.put_part(url, chunks(), size, digest)
+                await self._origin.put_part(url, chunks(), len(body), content_digest)
             except (OriginUnreachable, OriginRefused) as error:
                 self._progress.sent(-count)
                 if isinstance(error, OriginRefused) and error.kind == "url-expired":
@@ -218,16 +227,17 @@ class Uploader:
             # Left for the next round, which asks anew what is missing.
             self._progress.note(f"part {number} was refused and will be sent again: {refused}")
 
-    async def _completed(self, video_id: str) -> bool:
-        """False when parts are missing after all."""
+    async def _complete(self, video_id: str, digests: dict[int, str]) -> list[int] | None:
+        """None when the origin has acknowledged the file; else the parts that have to be sent again although they arrived."""
+        said = {"parts": [{"number": number, "sha256": digests[number]} for number in sorted(digests)]}
         try:
-            await self._patiently(lambda: self._origin.json("POST", f"/api/v1/videos/{video_id}/upload/complete"))
+            await self._patiently(lambda: self._origin.json("POST", f"/api/v1/videos/{video_id}/upload/complete", json=said))
         except OriginRefused as refused:
             if refused.kind not in ("parts-missing", "parts-damaged"):
                 raise
             self._progress.note(str(refused))
-            return False
-        return True
+            return list(refused.facts.get("damaged", []))
+        return None
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Asks again while the origin is away or overloaded, for PATIENCE_S."""
@@ -267,6 +277,12 @@ class PartUrls:
 
 def _urls(state: Json) -> dict[int, str]:
     return {part["number"]: part["url"] for part in state["parts"]}
+
+
+def _without(state: Json, damaged: list[int]) -> Json:
+    """The upload's state, with these parts as if they had not arrived."""
+    parts = [{**part, "arrived": False, "sha256": None} if part["number"] in damaged else part for part in state["parts"]]
+    return {**state, "parts": parts}
 
 
 def _bytes_arrived(state: Json) -> int:

@@ -45,9 +45,9 @@ def list_videos(
     if not videos:
         print("There is no video yet: `headwater upload FILE` makes one.")
         return
-    table = Table("id", "title", "status", "length", "rungs", "created", box=None)
-    for column in table.columns:
-        column.no_wrap = True
+    table = Table(box=None)
+    for name, least in (("id", 11), ("title", 12), ("status", 10), ("length", 9), ("rungs", 6), ("created", 10)):
+        table.add_column(name, no_wrap=True, min_width=least)  # a narrow terminal shortens titles, never ids
     for video in videos:
         table.add_row(video["video_id"], Text(video["title"]), _status(video), _length(video), _rungs(video), _created(video))
     Console().print(table)

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -17,8 +17,10 @@ from headwater.runtime.problems import Problem
 from origin.catalogue.ledger import NewVideo
 from origin.catalogue.videos import Position
 from origin.uploads.intake import IdempotencyKey
+from origin.uploads.planning import MAX_PARTS
 
 MAX_JSON_BYTES: Final = 64 * 1024  # a title, a description and tags; longer bodies are mistakes
+MAX_DIGESTS_BYTES: Final = 2 * 1024 * 1024  # ten thousand parts at about 100 bytes each
 PAGE_VIDEOS: Final = 20
 MAX_PAGE_VIDEOS: Final = 100
 MAX_SIZE_BYTES: Final = 2**63 - 1  # what the catalogue can hold; the deployment's own limit is far below
@@ -69,23 +71,58 @@ class NewVideoRequest(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
+class PartDigest(BaseModel):
+    """The creator's SHA-256 of one part, hex."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    number: int = Field(ge=1, le=MAX_PARTS)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class CompleteRequest(BaseModel):
+    """The optional body of `POST …/upload/complete`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    parts: list[PartDigest] = Field([], max_length=MAX_PARTS)
+
+
+Said = TypeVar("Said", bound=BaseModel)
+
+
 async def read_new_video(request: web.Request) -> NewVideoRequest:
     """Raises Problem: 413, 415, 400 for what is no JSON, 422 with every wrong field."""
+    return await _read(request, NewVideoRequest, MAX_JSON_BYTES)
+
+
+async def read_digests(request: web.Request) -> dict[int, str]:
+    """SHA-256 (hex) by part number; nothing when the request has no body. Raises Problem as above."""
+    if not request.can_read_body:
+        return {}
+    said = await _read(request, CompleteRequest, MAX_DIGESTS_BYTES)
+    return {part.number: part.sha256 for part in said.parts}
+
+
+async def _read(request: web.Request, model: type[Said], most_bytes: int) -> Said:
     if request.content_type != "application/json":
+        # Also what keeps forms of other sites out: a browser asks before it sends JSON across origins.
         detail = f"the body is {request.content_type}; send it as application/json"
         raise Problem(415, "not-json", "JSON expected", detail)
     body = await request.read()
+    if len(body) > most_bytes:
+        raise Problem(413, "body-too-large", "Body too large", f"at most {most_bytes} bytes are read here, {len(body)} came")
     try:
-        return NewVideoRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise _invalid(error) from error
+        raise _invalid(error, model) from error
 
 
-def _invalid(error: ValidationError) -> Problem:
+def _invalid(error: ValidationError, model: type[BaseModel]) -> Problem:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return Problem(400, "not-json", "JSON expected", f"the body cannot be read: {found[0]['msg']}")
-    return invalid_fields([(".".join(map(str, one["loc"])) or "body", _reason(one)) for one in found])
+    return invalid_fields([(".".join(map(str, one["loc"])) or "body", _reason(one, model)) for one in found])
 
 
 def invalid_fields(fields: Sequence[tuple[str, str]]) -> Problem:
@@ -95,13 +132,13 @@ def invalid_fields(fields: Sequence[tuple[str, str]]) -> Problem:
     return Problem(422, "invalid-request", "Invalid request", detail, errors=errors)
 
 
-def _reason(detail: Any) -> str:
-    known = ", ".join(NewVideoRequest.model_fields)
+def _reason(detail: Any, model: type[BaseModel]) -> str:
     match detail["type"]:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"is not known; known are {known}"
+            at_top = len(detail["loc"]) == 1
+            return f"is not known; known are {', '.join(model.model_fields)}" if at_top else "is not known"
         case _:
             return str(detail["msg"]).removeprefix("Value error, ")
 

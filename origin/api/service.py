@@ -19,7 +19,7 @@ from headwater.settings.snapshot import Snapshot
 from origin.api.observed import answering_failures, observing
 from origin.api.pages import page_routes
 from origin.api.playback import Playback
-from origin.api.requests import MAX_JSON_BYTES
+from origin.api.requests import MAX_DIGESTS_BYTES
 from origin.api.uploading import Uploading
 from origin.api.watching import Watching
 from origin.catalogue.engine import open_catalogue
@@ -66,7 +66,7 @@ def api_app(
     """
     app = web.Application(
         middlewares=[observing(log), problems, answering_failures(log)],
-        client_max_size=MAX_JSON_BYTES,
+        client_max_size=MAX_DIGESTS_BYTES,
     )
     app.add_routes(Uploading(intake).routes())
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())

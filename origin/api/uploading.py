@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from origin.api.answers import upload_answer
-from origin.api.requests import idempotency_key, read_new_video, video_id_in
+from origin.api.requests import idempotency_key, read_digests, read_new_video, video_id_in
 from origin.uploads.intake import Intake
 
 PRIVATE: Final = {"Cache-Control": "no-store"}
@@ -36,5 +36,5 @@ class Uploading:
 
     async def complete(self, request: web.Request) -> web.Response:
         video_id = video_id_in(request)
-        status = await self._intake.complete(video_id)
+        status = await self._intake.complete(video_id, await read_digests(request))
         return web.json_response({"video_id": video_id, "status": status}, status=202, headers=PRIVATE)

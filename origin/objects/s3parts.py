@@ -133,12 +133,12 @@ class S3PartStore:
                 yield chunk
 
     async def _assemble(self, upload_id: str, info: ObjectInfo, chosen: Sequence[StoredPart]) -> None:
-        if len(chosen) > 1 and all(part.size_bytes >= COPY_FLOOR_BYTES for part in chosen[:-1]):
-            await self._connection.call(info.key, self._copy_together, upload_id, info, chosen)
-        else:
+        large = len(chosen) > 1 and all(part.size_bytes >= COPY_FLOOR_BYTES for part in chosen[:-1])
+        if not large or not await self._connection.call(info.key, self._copy_together, upload_id, info, chosen):
             await self._objects.put_described(info, lambda: self._regrouped(chosen), {"upload-id": upload_id})
 
-    def _copy_together(self, upload_id: str, info: ObjectInfo, chosen: Sequence[StoredPart]) -> None:
+    def _copy_together(self, upload_id: str, info: ObjectInfo, chosen: Sequence[StoredPart]) -> bool:
+        """False when the store does not copy: small ones take UploadPartCopy for an upload of an empty part."""
         client, bucket, path = self._connection.client, self._connection.bucket, self._connection.path(info.key)
         metadata = {"sha256": info.sha256, "modified-at": repr(info.modified_at), "upload-id": upload_id}
         begun = client.create_multipart_upload(Bucket=bucket, Key=path, ContentType=info.content_type, Metadata=metadata)
@@ -153,11 +153,15 @@ class S3PartStore:
                     CopySource={"Bucket": bucket, "Key": part.path},
                     CopySourceIfMatch=part.etag,
                 )
+                if "ETag" not in copied.get("CopyPartResult", {}):
+                    client.abort_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"])
+                    return False
                 done.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
             client.complete_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"], MultipartUpload={"Parts": done})
         except BaseException:
             client.abort_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"])
             raise
+        return True
 
     def _regrouped(self, chosen: Sequence[StoredPart]) -> Iterator[bytes]:
         gathered = bytearray()

@@ -18,9 +18,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,6 +39,7 @@ from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing, PartSt
 from origin.uploads.planning import Plan, Shortfall, is_abandoned, plan_upload, shortfall
 from origin.uploads.refusal import Refusal, UploadRefused
 
+NO_DIGESTS: Final[Mapping[int, str]] = MappingProxyType({})
 NUMBERS_NAMED = 20  # of missing parts in the sentence for people; programs get all of them
 
 UPLOADS = counter("headwater_uploads_total", "Uploads by what became of them.", ["outcome"])
@@ -114,13 +117,17 @@ class Intake:
         parts = tuple(self._part_state(upload, number, arrived.get(number), expires_at) for number in _plan(upload).numbers())
         return UploadState(video_id, upload.part_size_bytes, parts, expires_at)
 
-    async def complete(self, video_id: VideoId) -> VideoState:
-        """Makes the master and hands the video to the transcoder. Returns the video's state. Raises UploadRefused."""
+    async def complete(self, video_id: VideoId, digests: Mapping[int, str] = NO_DIGESTS) -> VideoState:
+        """Makes the master and hands the video to the transcoder. Returns the video's state. Raises UploadRefused.
+
+        `digests` are the creator's SHA-256 (hex) by part number. A store that does not learn them when parts arrive (S3)
+        checks them now; the others have checked them, and say so when they differ.
+        """
         async with self._alone(video_id):
             upload = await self._upload(video_id)
             if upload.completed_at is not None:
                 return upload.state
-            parts = await self._parts_to_assemble(upload)
+            parts = await self._parts_to_assemble(upload, digests)
             await self._record(upload, parts)
             master = await self._assemble(upload, parts)
             async with writing(self._catalogue) as connection:
@@ -209,13 +216,18 @@ class Intake:
         recorded = await self._recorded(upload)
         return [ArrivedPart(part.number, part.size_bytes, part.sha256, part.arrived_at) for part in recorded]
 
-    async def _parts_to_assemble(self, upload: Upload) -> list[ArrivedPart]:
-        """The parts in order, all of them there with the right size. Raises UploadRefused."""
+    async def _parts_to_assemble(self, upload: Upload, digests: Mapping[int, str]) -> list[ArrivedPart]:
+        """The parts in order, all of them there with the right size, each with its digest if anyone knows it.
+
+        Raises UploadRefused.
+        """
         plan = _plan(upload)
-        present = [part for part in await self._present(upload) if part.number in plan.numbers()]
+        present = sorted((part for part in await self._present(upload) if part.number in plan.numbers()), key=_number)
         if short := shortfall(plan, ((part.number, part.size_bytes) for part in present)):
             raise _parts_missing(short)
-        return sorted(present, key=lambda part: part.number)
+        if differing := [part.number for part in present if part.sha256 and digests.get(part.number, part.sha256) != part.sha256]:
+            raise _parts_damaged(differing)
+        return [replace(part, sha256=part.sha256 or digests.get(part.number, "")) for part in present]
 
     async def _record(self, upload: Upload, parts: Sequence[ArrivedPart]) -> None:
         rows = [LedgerPart(part.number, part.size_bytes, part.sha256, part.arrived_at) for part in parts]
@@ -231,8 +243,7 @@ class Intake:
             raise _parts_missing(Shortfall(error.numbers, ())) from error
         except PartsDamaged as error:
             await self._record(upload, [])
-            detail = f"parts {_named(error.numbers)} do not have the SHA-256 they arrived with; send them again, then complete"
-            raise refused(Refusal.PARTS_DAMAGED, detail, damaged=list(error.numbers)) from error
+            raise _parts_damaged(error.numbers) from error
         if master.size_bytes != upload.size_bytes:
             detail = f"the assembled file has {master.size_bytes} bytes, {upload.size_bytes} were declared; begin a new upload"
             raise refused(Refusal.SIZE_DIFFERS, detail)
@@ -258,6 +269,15 @@ def refused(refusal: Refusal, detail: str, **facts: object) -> UploadRefused:
 
 def _plan(upload: Upload) -> Plan:
     return Plan(upload.size_bytes, upload.part_size_bytes)
+
+
+def _number(part: ArrivedPart) -> int:
+    return part.number
+
+
+def _parts_damaged(numbers: Sequence[int]) -> UploadRefused:
+    detail = f"parts {_named(numbers)} do not have the SHA-256 they were sent with; send them again, then complete again"
+    return refused(Refusal.PARTS_DAMAGED, detail, damaged=list(numbers))
 
 
 def _parts_missing(short: Shortfall) -> UploadRefused:

@@ -173,3 +173,24 @@ async def test_a_part_that_comes_after_completion_changes_nothing(api: RunningAp
 async def test_nothing_is_written_outside_the_data_folder(api: RunningApi, creator: Creator, tmp_path: Path) -> None:
     await creator.upload(b"some bytes", filename="../../../evil.mp4", title="<script>alert(1)</script>")
     assert set(os.listdir(tmp_path)) == {"lab.yaml", "data"}
+
+
+async def test_complete_checks_the_digests_that_the_creator_says(creator: Creator) -> None:
+    begun = await creator.begin(4)
+    video_id = begun.body["video_id"]
+    await creator.put_all(begun.body["upload"]["parts"], b"abcd")
+
+    def said(body: bytes) -> dict[str, object]:
+        return {"json": {"parts": [{"number": 1, "sha256": hashlib.sha256(body).hexdigest()}]}}
+
+    answer = await creator.complete(video_id, **said(b"abce"))
+    assert (answer.status, answer.problem, answer.body["damaged"]) == (409, "parts-damaged", [1])
+    assert (await creator.complete(video_id, **said(b"abcd"))).status == 202
+
+
+@pytest.mark.parametrize(
+    "said", [{"parts": [{"number": 0, "sha256": "a" * 64}]}, {"parts": [{"number": 1, "sha256": "A"}]}, {"x": 1}]
+)
+async def test_digests_that_are_none_are_refused(creator: Creator, said: dict[str, object]) -> None:
+    begun = await creator.begin(4)
+    assert (await creator.complete(begun.body["video_id"], json=said)).problem == "invalid-request"

@@ -106,8 +106,8 @@ class Creator:
     async def state(self, video_id: str) -> Answer:
         return await self.ask("GET", f"/api/v1/videos/{video_id}/upload")
 
-    async def complete(self, video_id: str) -> Answer:
-        return await self.ask("POST", f"/api/v1/videos/{video_id}/upload/complete")
+    async def complete(self, video_id: str, **options: Any) -> Answer:
+        return await self.ask("POST", f"/api/v1/videos/{video_id}/upload/complete", **options)
 
     async def upload(self, content: bytes, **said: Any) -> str:
         """The whole way; the video's id."""

@@ -158,7 +158,7 @@ async def test_a_video_that_cannot_be_played_fails_the_command_with_the_reason(a
     async with transcoder_that_sets(api, **failed):
         result = await shell.run("upload", clip)
     assert result.status == 1
-    assert "the file is text (not-a-video)" in result.err
+    assert "(not-a-video): the file is text" in result.err
 
 
 async def test_killed_with_kill_9_the_same_command_sends_only_what_is_missing(api: RunningApi, shell: Shell, clip: Path) -> None:
