@@ -14,6 +14,7 @@ DIGITS = (
     "111100111001111", "111100111101111", "111001001001001", "111101111101111", "111101111001111",
 )  # fmt: skip
 MAKING_S = 300
+THREADS = "4"  # x264 gives other bytes with another number, whatever the machine has
 
 
 def make_demo_clip(
@@ -26,7 +27,20 @@ def make_demo_clip(
     tone = f"aevalsrc='0.1*sin(2*PI*440*t)+0.3*sin(2*PI*880*t)*lt(mod(t,1),0.1)':s=48000:d={seconds}"
     command = [
         *(tool.path, "-hide_banner", "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone),
-        *("-vf", clock_filters(height), "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"),
+        *(
+            "-vf",
+            clock_filters(height),
+            "-c:v",
+            "libx264",
+            "-threads",
+            THREADS,
+            "-preset",
+            "veryfast",
+            "-crf",
+            "20",
+            "-pix_fmt",
+            "yuv420p",
+        ),
         *("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"),
         *("-movflags", "+faststart", "-f", "mp4", "-y", str(path)),
     ]

@@ -138,6 +138,8 @@ async def test_references_in_an_upload_reach_neither_network_nor_files(tmp_path:
 async def test_a_bad_upload_fails_with_its_reason_and_nothing_published(deployment: Deployment, tmp_path: Path) -> None:
     counted = value("headwater_transcode_videos_total", outcome="damaged")
     async with studio(quick(deployment, attempts=2)) as at, transcoder(at.deployment):
+        # left by a run that was killed before it knew
+        await at.published.put_bytes("videos/AAAAAAAAAAA/h264/240p/init.mp4", b"half-published", "video/mp4")
         broken = await at.upload("AAAAAAAAAAA", await asyncio.to_thread(damaged, tmp_path))
         nothing = await at.upload("AAAAAAAAAAE", written(b"")(tmp_path))
         good = await at.upload("AAAAAAAAAAI", await asyncio.to_thread(make_clip, tmp_path / "good.mp4", seconds=2))
