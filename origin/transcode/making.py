@@ -294,7 +294,11 @@ async def _all_or_first_failure(work: Sequence[Coroutine[Any, Any, Result]]) -> 
     try:
         async with asyncio.TaskGroup() as group:
             tasks += [group.create_task(item) for item in work]
-    except* TaskFailed as failures:
+    except BaseExceptionGroup as ended:
+        # Not `except*`: what is raised there comes out as a group again, which nobody further up takes for a TaskFailed.
+        failures, others = ended.split(TaskFailed)
+        if failures is None or others is not None:
+            raise
         raise _first_failure(failures) from None
     return [task.result() for task in tasks]
 
