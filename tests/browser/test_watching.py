@@ -29,7 +29,7 @@ RUNG = "document.querySelector('[data-field=rung]').textContent"
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def clip_id(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Fourteen seconds of moving picture, every rung ready: 240p, 360p and 480p."""
-    file = make_clip(tmp_path_factory.mktemp("watching") / "A walk by the river.mp4", seconds=14, width=854, height=480)
+    file = make_clip(tmp_path_factory.mktemp("watching") / "Test card.mp4", seconds=14, width=854, height=480)
     video_id = await lab.upload(file)
     await lab.whole_video(video_id)
     return video_id
