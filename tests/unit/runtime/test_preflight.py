@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_every_port_in_use_is_named_with_its_setting_and_the_cure(deployment: De
         f"UDP {dns} (dns.listen) is in use: stop the program that has it (`ss -lunp 'sport = :{dns.port}'` names it), "
         "or change dns.listen in lab.yaml.",
     ]
+
+
+def test_a_deployment_that_runs_already_is_one_sentence(deployment: Deployment) -> None:
+    with ExitStack() as taken:
+        for _, address in deployment.listeners():
+            taken.enter_context(socket.create_server((address.host, address.port)))
+        [found] = preflight.problems(deployment, CONFIG)
+    assert found.startswith("18 of the 19 addresses in lab.yaml are in use (")
+    assert "stop the other `headwater up`" in found
 
 
 def test_an_address_of_another_machine_is_named(deployment: Deployment) -> None:
