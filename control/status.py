@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from control.plane import ControlPlane
 from control.traffic import Counters, traffic
@@ -98,6 +98,7 @@ def _nodes(plane: ControlPlane) -> Iterable[NodeStatus]:
         weighted = edge or shield
         health = plane.health.get(name)
         version = plane.publisher.version if role == "control" else _held_version(plane, name)
+        follows = role not in SERVES_WITHOUT_SNAPSHOTS
         rates = traffic(plane.readings.get(name, ())) if health is None or health.state != "down" else None
         yield NodeStatus(
             name=name,
@@ -111,11 +112,15 @@ def _nodes(plane: ControlPlane) -> Iterable[NodeStatus]:
             health=health.state if health else "up",
             since=health.since if health else plane.own_start,
             error=health.error if health else None,
-            version=version,
-            current=version == plane.publisher.version,
+            version=version if follows else None,
+            current=not follows or version == plane.publisher.version,
             restart=[asdict(difference) for difference in plane.waiting_for_restart(name)],
             traffic=asdict(rates) if rates else None,
         )
+
+
+# The transcoder takes its work from the catalogue; what control publishes is nothing to it.
+SERVES_WITHOUT_SNAPSHOTS: Final[frozenset[Role]] = frozenset(("origin-transcoder",))
 
 
 def _held_version(plane: ControlPlane, node: str) -> int | None:

@@ -206,7 +206,7 @@ function drawNode([row, more], node, status, popDrained) {
   say(part(row, "ratio"), traffic && cache ? percent(traffic.hit_ratio) : "");
   fill(part(row, "hit"), traffic && cache && traffic.hit_ratio !== null ? traffic.hit_ratio : null);
   const version = part(row, "version");
-  say(version, node.version === null ? "none yet" : node.current ? "current" : "behind");
+  say(version, node.current ? (node.version === null ? "not used" : "current") : node.version === null ? "none yet" : "behind");
   version.classList.toggle("behind", !node.current);
   drawMore(more.querySelector("dl"), node);
 }

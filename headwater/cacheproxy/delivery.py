@@ -25,6 +25,7 @@ from headwater.rules.bodyplan import (
 from headwater.rules.cachestatus import with_member
 from headwater.rules.fields import Fields, end_to_end, field, without
 from headwater.rules.ranges import Single
+from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.trace import TRACEPARENT
 
 # Recomputed by every hop, or a matter of the parent's exchange only.
@@ -90,7 +91,7 @@ def response_fields(exchange: Exchange, source: Source) -> Fields:
         fields.append(("Cache-Status", with_member(upstream, exchange.cache_status)))
     fields.append((TRACEPARENT, exchange.trace.header()))
     if field(received, "server") is None:
-        fields.append(("Server", "headwater"))
+        fields.append(("Server", SERVER_NAME))
     if source.status == 200:
         fields.append(("Accept-Ranges", "bytes"))
     return tuple(fields)

@@ -27,6 +27,7 @@ from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
 from headwater.rules.requesttarget import BadTarget, parse_target
+from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
 from headwater.runtime.trace import TRACEPARENT
@@ -163,6 +164,7 @@ async def _refuse(exchange: Exchange, refused: Refused) -> web.StreamResponse:
         "Cache-Control": "no-store",
         "Cache-Status": status.member(),
         "Content-Type": PROBLEM_JSON,
+        "Server": SERVER_NAME,
         TRACEPARENT: exchange.trace.header(),
     }
     body = problem_body(refused.status, refused.reason, _title(refused.status), refused.detail)
@@ -182,7 +184,7 @@ def _title(status: int) -> str:
 
 async def _answer_preflight(exchange: Exchange, site: Site) -> web.StreamResponse:
     """CORS preflight (Fetch standard): a player may read ranges from any site's page."""
-    headers = {"Allow": ", ".join(METHODS), **exchange.answer_headers}
+    headers = {"Allow": ", ".join(METHODS), "Server": SERVER_NAME, **exchange.answer_headers}
     if site.settings.cors:
         headers |= {
             "Access-Control-Allow-Methods": "GET, HEAD",

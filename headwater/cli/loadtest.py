@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headwater.cli.node import deployment_or_exit
+from headwater.cli.node import LAB_CONFIG, deployment_or_exit
 from headwater.settings.load import ConfigError
 from headwater.settings.units import Address, parse_address
 from loadtest.measures import Measures
@@ -22,9 +22,6 @@ from loadtest.scenario import load_scenario
 EXIT_NOT_MET = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-# Where a clone of the repository has the lab's config; taken when nothing says what to test.
-LAB_CONFIG = Path("configs/lab.yaml")
-
 loadtest_app = typer.Typer(name="loadtest", help="Simulated viewers.", no_args_is_help=True)
 
 

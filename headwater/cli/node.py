@@ -24,7 +24,20 @@ NODE_MAINS: dict[Role, str] = {
     "edge": "edge.service:edge_node",
 }
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="HEADWATER_CONFIG", help="The deployment's YAML file.")]
+# Where a clone of the repository has the lab's config; taken when nothing says which deployment is meant.
+LAB_CONFIG = Path("configs/lab.yaml")
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="HEADWATER_CONFIG",
+        help="The deployment's YAML file. Default: configs/lab.yaml.",
+        default_factory=lambda: LAB_CONFIG,
+        show_default=False,
+    ),
+]
 
 
 def deployment_or_exit(config: Path) -> Deployment:

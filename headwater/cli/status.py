@@ -107,9 +107,15 @@ def _nodes(nodes: list[dict[str, Any]], now: float) -> Table:
             _number(traffic["requests_per_s"]) if traffic else "",
             _rate(traffic["egress_bps"]) if traffic and node["role"] in SENDING_ROLES else "",
             _percent(traffic["hit_ratio"]) if traffic and node["role"] in CACHE_ROLES else "",
-            "current" if node["current"] else "none yet" if node["version"] is None else "behind",
+            _snapshot_of(node),
         )
     return table
+
+
+def _snapshot_of(node: dict[str, Any]) -> str:
+    if node["current"]:
+        return "current" if node["version"] is not None else ""
+    return "none yet" if node["version"] is None else "behind"
 
 
 def _number(value: float) -> str:

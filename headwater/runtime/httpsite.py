@@ -15,6 +15,7 @@ from headwater.settings.units import Address
 
 LISTEN_BACKLOG = 4096
 DRAIN_S = 10.0
+SERVER_NAME = "headwater"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -26,8 +27,13 @@ class CannotStart(Exception):
 @asynccontextmanager
 async def serve_app(app: web.Application, address: Address, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
     """Serves an application until the context ends; running requests then have `drain_s` seconds to finish."""
+    app.on_response_prepare.append(_name_server)
     async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address):
         yield
+
+
+async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.setdefault("Server", SERVER_NAME)  # not the library and its version, which aiohttp would say
 
 
 @asynccontextmanager
