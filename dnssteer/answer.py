@@ -77,6 +77,8 @@ def answer(wire: bytes, source: IpAddress, zone: Zone, world: World, *, over_tcp
 
 
 def _bare(header: Header, outcome: Outcome, question: Question | None, with_edns: bool) -> Reply:
+    """Without sections of answers. The question of another opcode is not repeated: it may be none (an UPDATE's is its zone)."""
+    question = question if header.opcode == OPCODE_QUERY else None
     return Reply(outcome, bare_reply(header, outcome, question, with_edns=with_edns), question.qtype if question else 0)
 
 

@@ -11,7 +11,7 @@ import dns.opcode
 import dns.rcode
 import dns.rdatatype
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dnssteer.answer import KnownBy, Reply, answer
@@ -317,6 +317,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(st.one_of(mutated(), st.binary(max_size=600)), st.booleans())
+@example(b"\0\0(\0\0\1\0\0\0\0\0\0\4v3fa\3cdn\4test\0\0\1\0\1", False)  # an UPDATE of no zone
 @settings(max_examples=400, deadline=None)
 def test_whatever_arrives_the_reply_is_a_readable_response_with_its_id_or_nothing(wire: bytes, over_tcp: bool) -> None:
     reply = answer(wire, ip_address(HERE), ZONE, WORLD, over_tcp=over_tcp)
