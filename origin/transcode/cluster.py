@@ -21,7 +21,7 @@ from origin.transcode.failure import FailureKind, TaskFailed
 
 Result = TypeVar("Result")
 
-CONNECT_S = 15
+CONNECT_S = 60  # a machine that is busy with other things may take long to start processes
 SCHEDULER_SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,  # a task that kills three workers is at fault
     "distributed.worker.memory.target": False,  # results are a few paths; ffmpeg's memory is not the worker's
@@ -84,7 +84,7 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
                     memory_limit=0,
                     local_directory=str(folder),
                     preload=["origin.transcode.workerprocess"],
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,  # a task's failure is logged once, by who tries it again
                     asynchronous=True,
                 ) as cluster,
                 _client(cluster) as client,
@@ -94,13 +94,16 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
 
 @asynccontextmanager
 async def _client(address: Any) -> AsyncIterator[Any]:
+    client: Any = Client(address, asynchronous=True, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     try:
-        client = await Client(address, asynchronous=True, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError) as error:
-        cure = "start one with `dask scheduler`, or leave the setting out"
-        raise CannotStart(f"transcode.scheduler: no Dask scheduler answers at {address} ({error}); {cure}.") from error
-    async with client:
+        try:
+            await client
+        except (OSError, TimeoutError) as error:
+            cure = "start one with `dask scheduler`, or leave the setting out"
+            raise CannotStart(f"transcode.scheduler: no Dask scheduler answers at {address} ({error}); {cure}.") from error
         yield client
+    finally:
+        await client.close()
 
 
 def _places(client: Any) -> int:

@@ -169,4 +169,5 @@ REAL = [
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", REAL, ids=lambda clip: clip.name)
 def test_real_files_become_clean_streams(tmp_path: Path, clip: Path) -> None:
-    check(transcode(clip, tmp_path, SETTINGS))
+    one_rung = SETTINGS.model_copy(update={"ladder": QUICK_LADDER[:1]})
+    check(transcode(clip, tmp_path, one_rung))
