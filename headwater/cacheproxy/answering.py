@@ -120,7 +120,7 @@ class Answering:
         """The fill ended before any usable header: confirmed by a 304, or no parent can be had."""
         if fill.machine.state is FillState.CONFIRMED:
             return None
-        if stale is not None:
+        if stale is not None and self._fills.still_stored(stale.metadata):
             life = stale.metadata.lifetime(self._negative_ttl_s)
             age_s = stale.metadata.age_s(exchange.now)
             if usable_on_error(life, age_s):

@@ -63,7 +63,14 @@ async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.Str
 async def relay(exchange: Exchange, answer: ParentAnswer) -> web.StreamResponse:
     """Passes a parent's answer on as it is, while it arrives."""
     received = end_to_end(answer.fields)
-    own = {"cache-status", "via", "content-length", TRACEPARENT, *(name.lower() for name in exchange.answer_headers)}
+    own = {
+        "cache-status",
+        "via",
+        "content-length",
+        TRACEPARENT,
+        *exchange.hidden,
+        *(name.lower() for name in exchange.answer_headers),
+    }
     via = field(received, "via")
     fields = [*without(received, own), *exchange.answer_headers.items()]
     fields.append(("Via", f"{via}, 1.1 {exchange.node}" if via else f"1.1 {exchange.node}"))
@@ -79,7 +86,7 @@ def response_fields(exchange: Exchange, source: Source) -> Fields:
     """The source's fields as this hop passes them on."""
     received = end_to_end(source.fields)
     # What this hop says itself replaces what a parent said: browsers refuse a doubled Access-Control-Allow-Origin (Fetch).
-    fields = [*without(received, (*_OWN_FIELDS, *exchange.answer_headers)), *exchange.answer_headers.items()]
+    fields = [*without(received, (*_OWN_FIELDS, *exchange.hidden, *exchange.answer_headers)), *exchange.answer_headers.items()]
     age = field(received, "age") if source.age_s is None else str(int(source.age_s))
     if age is not None:
         fields.append(("Age", age))

@@ -44,6 +44,7 @@ class Exchange:
     sent_bytes: int = 0
     first_byte_s: float | None = None
     answer_headers: dict[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()  # fields between the tiers and the site only, in lower case
 
     @property
     def method(self) -> str:

@@ -48,6 +48,7 @@ from headwater.rules.fill import (
 )
 from headwater.rules.freshness import Storability, corrected_initial_age, lifetime, storability, stored_fields
 from headwater.rules.httpdate import format_http_date
+from headwater.rules.purging import Coverage
 from headwater.rules.ranges import parse_content_range
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
@@ -112,6 +113,8 @@ class Fill:
         self._asked: Parent | None = None
         self._asked_at = 0.0
         self._skip = 0
+        # Purges after this one cover what the fill brings; a 304 renews an object for which they were not looked at since.
+        self._accounted = order.stale.accounted if order.stale else store.purges.sequence
         self._digest: tuple[str, bytes] | None = None
         self._hash = hashlib.sha256()
 
@@ -119,9 +122,14 @@ class Fill:
     def open_to_newcomers(self) -> bool:
         """Whether a request that arrives now may follow. Once the header is there only a fresh answer may be taken: to
         those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
-        if self.machine.state in _BAD_ENDS:
+        if self.machine.state in _BAD_ENDS or self.purged is not Coverage.KEPT:
             return False
         return self.header is None or (self.shareable and self.header.fresh)
+
+    @property
+    def purged(self) -> Coverage:
+        """What the purges since the fill began leave of its object."""
+        return self._store.purges.of_fill(self.order.key, self.header.fields if self.header else None, self._accounted)
 
     @property
     def shareable(self) -> bool:
@@ -278,7 +286,16 @@ class Fill:
             return
         key = await Variants(self._store).key_for(self.order.key, header.fields, self.order.asked)
         fields = stored_fields(header.fields)
-        metadata = Metadata(key, header.status, fields, self.spool.length, header.request_time, header.response_time)
+        metadata = Metadata(
+            key,
+            header.status,
+            fields,
+            self.spool.length,
+            header.request_time,
+            header.response_time,
+            url_key="" if key == self.order.key else self.order.key,
+            accounted=self._accounted,
+        )
         if not await self._store.put(metadata, self.spool):
             FILL_DISCARDED.labels("no_room").inc()
 
@@ -287,6 +304,8 @@ class Fill:
             return header.storability
         if self.forgotten:
             return "invalidated"
+        if self.purged is Coverage.GONE:
+            return "purged"
         if self.machine.header is not None and not self.machine.header.framed:
             return "end_not_framed"  # a broken connection would look the same as the end
         if self.spool.length > self._settings.max_object:
@@ -331,6 +350,10 @@ class Fills:
         """The fill of `key` that a newcomer may follow."""
         fill = self._shared.get(key)
         return fill if fill is not None and fill.open_to_newcomers else None
+
+    def still_stored(self, metadata: Metadata) -> bool:
+        """Whether no purge has removed the object since it was looked up."""
+        return self._store.purges.judge(metadata) is not None
 
     def forget(self, key: str) -> None:
         """The object was invalidated: newcomers start anew, and what a running fill gets is not stored."""

@@ -9,11 +9,16 @@ from functools import cached_property
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, field, merged
 from headwater.rules.freshness import Lifetime, corrected_initial_age, lifetime
+from headwater.rules.purging import tags_of
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """A stored response. `fields` are its end-to-end header fields; times are Unix seconds, as they were when it arrived."""
+    """A stored response. `fields` are its end-to-end header fields; times are Unix seconds, as they were when it arrived.
+
+    `url_key` is the key of its URL where `key` is a variant's; purges up to `accounted` are taken into account already, and
+    `stale_since` is when a soft one ended the freshness.
+    """
 
     key: str
     status: int
@@ -21,6 +26,9 @@ class Metadata:
     size_bytes: int
     request_time: float
     response_time: float
+    url_key: str = ""
+    accounted: int = 0
+    stale_since: float | None = None
 
     @cached_property
     def etag(self) -> str | None:
@@ -31,8 +39,15 @@ class Metadata:
     def last_modified(self) -> str | None:
         return field(self.fields, "last-modified")
 
+    @cached_property
+    def tags(self) -> frozenset[str]:
+        return tags_of(self.url_key or self.key, self.fields)
+
     def lifetime(self, negative_ttl_s: float) -> Lifetime:
-        return lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
+        life = lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
+        if self.stale_since is None:
+            return life
+        return replace(life, fresh_s=min(life.fresh_s, self.age_s(self.stale_since)))
 
     def age_s(self, now: float) -> float:
         """RFC 9111 section 4.2.3. A clock that was set back must not make a response younger than it arrived."""
@@ -45,7 +60,9 @@ class Metadata:
     def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
         """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew."""
         kept = tuple((name, value) for name, value in self.fields if name.lower() != "age")
-        return replace(self, fields=merged(kept, fields), request_time=request_time, response_time=response_time)
+        return replace(
+            self, fields=merged(kept, fields), request_time=request_time, response_time=response_time, stale_since=None
+        )
 
     def to_json(self) -> bytes:
         return json.dumps(
@@ -56,6 +73,9 @@ class Metadata:
                 "size_bytes": self.size_bytes,
                 "request_time": self.request_time,
                 "response_time": self.response_time,
+                "url_key": self.url_key,
+                "accounted": self.accounted,
+                "stale_since": self.stale_since,
             }
         ).encode()
 
@@ -70,4 +90,7 @@ class Metadata:
             size_bytes=int(members["size_bytes"]),
             request_time=float(members["request_time"]),
             response_time=float(members["response_time"]),
+            url_key=str(members.get("url_key", "")),  # files of earlier versions have none of these
+            accounted=int(members.get("accounted", 0)),
+            stale_since=None if members.get("stale_since") is None else float(members["stale_since"]),
         )

@@ -34,4 +34,9 @@ DISK_TROUBLES = counter(
     "Disk reads and writes that failed or found damage; the object was fetched.",
     ["trouble"],
 )
+PURGE_SEQUENCE = gauge("headwater_purge_sequence", "The latest purge that this node has carried out.")
+PURGE_RECORDS = gauge("headwater_purge_records", "Purge records that look-ups are checked against.")
+PURGED_OBJECTS = counter(
+    "headwater_purged_objects_total", "Objects that a look-up found purged (gone) or made stale by a soft purge.", ["coverage"]
+)
 GRANTS_CHECKED = counter("headwater_grants_total", "Grants by whether they were remembered or verified anew.", ["how"])

@@ -26,6 +26,7 @@ from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
+from headwater.rules.purging import TAG_FIELDS
 from headwater.rules.requesttarget import BadTarget, parse_target
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
@@ -68,6 +69,7 @@ class CachingProxy:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request."""
         exchange = read_exchange(request, self._snapshot(), self._node)  # read
+        exchange.hidden = TAG_FIELDS if self._role.tier == "edge" else ()
         with IN_FLIGHT.track_inprogress():
             try:
                 site = self._admit(exchange)

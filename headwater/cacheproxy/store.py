@@ -13,6 +13,7 @@ from headwater.cacheproxy.diskstore import DiskStore
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES
 from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, OpenObject
+from headwater.cacheproxy.purges import Purges
 from headwater.cacheproxy.spool import Spool
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
@@ -73,18 +74,27 @@ class Store:
         self._ram_object_bytes = int(settings.ram * RAM_OBJECT_SHARE)
         self._confirmed: LRUCache[str, Metadata] = LRUCache(CONFIRMED_REMEMBERED)
         self._disk = DiskStore(folder, settings.disk, log)
+        self.purges = Purges(folder / "purges", log)
         self.spool_folder = folder / "spool"
 
     async def start(self) -> None:
         """Finds what an earlier process left. Raises OSError when the folder cannot be used."""
         await asyncio.to_thread(self._disk.start)
+        await asyncio.to_thread(self.purges.start)
 
     async def look_up(self, key: str) -> Stored | None:
-        """The caller closes what it gets."""
+        """What is stored under `key` and not purged. The caller closes what it gets."""
         stored = self._ram.get(key)
         if stored is not None:
-            LOOKUPS.labels("ram").inc()
-            return stored
+            judged = self.purges.judge(stored.metadata)
+            if judged is stored.metadata:
+                LOOKUPS.labels("ram").inc()
+                return stored
+            if judged is not None:
+                LOOKUPS.labels("ram").inc()
+                stored = self._ram[key] = Stored(judged, stored.body)
+                return stored
+            self._ram.pop(key, None)
         found = await asyncio.to_thread(self._from_disk, key) if self._disk.holds(key) else None
         if found is None:
             LOOKUPS.labels("nowhere").inc()
@@ -93,6 +103,12 @@ class Store:
         confirmed = self._confirmed.get(key)
         if confirmed is not None and confirmed.etag == found.metadata.etag and confirmed.size_bytes == found.metadata.size_bytes:
             found = Stored(confirmed, found.body)
+        judged = self.purges.judge(found.metadata)
+        if judged is None:
+            found.close()
+            await self.discard(key)
+            return None
+        found = Stored(judged, found.body)
         if isinstance(found.body, RamBody):
             self._keep_in_ram(found)
         return found

@@ -4,6 +4,7 @@ generation; the variants lie under keys made from both. Discarding the marker ma
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.store import Store, Stored
@@ -37,7 +38,7 @@ class Variants:
             marker = _new_marker(key, names, secrets.token_hex(8), 1)
         else:
             marker = _new_marker(key, names, field(marker.fields, "generation") or "", _count(marker) + 1)
-        await self._store.put_bytes(marker, b"")
+        await self._store.put_bytes(replace(marker, accounted=self._store.purges.sequence), b"")
         return _variant(key, marker, asked)
 
     async def _marker(self, key: str) -> Metadata | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from headwater.rules.names import VideoId
+from headwater.rules.names import InvalidName, VideoId, parse_video_id
 
 MASTER_PLAYLIST: Final = "master.m3u8"
 DASH_MANIFEST: Final = "manifest.mpd"
@@ -30,6 +30,18 @@ CONTENT_TYPES: Final = {
 def video_prefix(video_id: VideoId) -> str:
     """The object key prefix of everything published for a video; a grant for the video covers `/` + this."""
     return f"videos/{video_id}/"
+
+
+def path_video(path: str) -> VideoId | None:
+    """The video under whose prefix a path (without its first slash) lies, or None."""
+    folder, _, rest = path.partition("/")
+    video_id, slash, _ = rest.partition("/")
+    if folder != "videos" or not slash:
+        return None
+    try:
+        return parse_video_id(video_id)
+    except InvalidName:
+        return None
 
 
 def video_key(video_id: VideoId, name: str) -> str:

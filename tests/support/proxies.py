@@ -36,6 +36,7 @@ class RunningEdge:
     client: aiohttp.ClientSession
     log: io.StringIO
     snapshot: Snapshot
+    store: Store
 
     def followers(self, key: str) -> int | None:
         """How many clients follow the running fill; None when there is none."""
@@ -91,6 +92,6 @@ async def running_edge(
         serve_handler(proxy.serve, listen, drain_s=1, handler_cancellation=True),
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
-        edge = RunningEdge(listen, proxy, client, lines, snapshot)
+        edge = RunningEdge(listen, proxy, client, lines, snapshot, store)
         yield edge
     await asyncio.sleep(0)
