@@ -172,6 +172,11 @@ def _time(unix_s: float | None) -> str:
     return f"{clock_text(unix_s)} ({unix_s:.0f})" if unix_s < 253402300800 else f"{unix_s:.0f}"
 
 
+def longest_grant_s(deployment: Deployment) -> float:
+    """How long a playback grant can live: its lifetime, and on top the length of the longest video (see `grant_expiry`)."""
+    return deployment.signing.lifetime + deployment.origin.transcode.max_duration
+
+
 @keys_app.command("list")
 def list_keys(config: ConfigOption) -> None:
     """List the keys, oldest first; the one that signs is marked."""
@@ -182,7 +187,7 @@ def list_keys(config: ConfigOption) -> None:
         signing = signing_one(keys)
         rows = [("", "KEY", "ALGORITHM", "STATE", "CREATED", "ACTIVATED", "RETIRED", "GRANTS IN USE UNTIL")]
         for key in keys:
-            until = None if key.state is KeyState.RETIRED else ring.in_use_until(key, deployment.signing.lifetime)
+            until = None if key.state is KeyState.RETIRED else ring.in_use_until(key, longest_grant_s(deployment))
             times = (_clock(key.created_at), _clock(key.activated_at), _clock(key.retired_at), _clock(until))
             rows.append(("*" if key == signing else " ", key.key_id, key.algorithm, key.state, *times))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -224,7 +229,7 @@ def activate_key(
 
 
 def _may_retire(ring: KeyRing, key: StoredKey, deployment: Deployment) -> str:
-    until = ring.in_use_until(key, deployment.signing.lifetime)
+    until = ring.in_use_until(key, longest_grant_s(deployment))
     return f" {key.key_id} still verifies; its grants may be in use until {_clock(until)}."
 
 
@@ -237,7 +242,7 @@ def retire_key(
     """Refuse a key's grants from now on and forget its secret. There is no way back."""
     deployment = deployment_or_exit(config)
     with _said_clearly():
-        key = ring_of(deployment).retire(key_id, lifetime_s=deployment.signing.lifetime, force=force)
+        key = ring_of(deployment).retire(key_id, lifetime_s=longest_grant_s(deployment), force=force)
     print(f"{key.key_id} is retired; its grants are refused as soon as each node has the news.")
 
 

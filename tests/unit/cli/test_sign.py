@@ -10,7 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from headwater.cli import sign as sign_commands
+from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
+from origin.api.playability import grant_expiry
 from signer.keyring import KeyRing
 from tests.support.deployments import lab_config
 
@@ -125,3 +127,8 @@ def test_without_keys_the_cure_is_named(operator: Operator) -> None:
     assert "headwater keys new" in operator.types("sign", VIDEO, status=2)
     assert "refused: grant_missing" in operator.types("verify", "/x/y", status=1)
     assert operator.types("keys", "list").startswith("KEY")
+
+
+def test_a_key_counts_as_used_until_the_longest_video_begun_with_it_is_over(deployment: Deployment) -> None:
+    longest = sign_commands.longest_grant_s(deployment)
+    assert grant_expiry(0.0, deployment.signing.lifetime, deployment.origin.transcode.max_duration) <= longest
