@@ -14,6 +14,7 @@ from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES
 from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, OpenObject
 from headwater.cacheproxy.purges import Purges
+from headwater.cacheproxy.shares import WHOLE, Share
 from headwater.cacheproxy.spool import Spool
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
@@ -67,20 +68,31 @@ class Stored:
 
 
 class Store:
-    """Objects by cache key, within the budgets of `settings`."""
+    """Objects by cache key, within the budgets of `settings` (of several workers: the `share` of one)."""
 
-    def __init__(self, folder: Path, settings: CacheSettings, log: Log) -> None:
+    def __init__(self, folder: Path, settings: CacheSettings, log: Log, share: Share = WHOLE) -> None:
+        settings = share.of_budget(settings)
         self._ram: LRUCache[str, Stored] = LRUCache(max(1, settings.ram), getsizeof=_ram_cost)
         self._ram_object_bytes = int(settings.ram * RAM_OBJECT_SHARE)
         self._confirmed: LRUCache[str, Metadata] = LRUCache(CONFIRMED_REMEMBERED)
-        self._disk = DiskStore(folder, settings.disk, log)
+        self._disk = DiskStore(folder, settings.disk, log, share)
         self.purges = Purges(folder / "purges", log)
         self.spool_folder = folder / "spool"
 
-    async def start(self) -> None:
-        """Finds what an earlier process left. Raises OSError when the folder cannot be used."""
-        await asyncio.to_thread(self._disk.start)
+    async def start(self, *, keeps_disk: bool = True) -> None:
+        """Finds what an earlier process left. Raises OSError when the folder cannot be used.
+
+        Not `keeps_disk`: the worker that this one replaces still writes; `take_over_disk` follows when it has ended.
+        """
+        await asyncio.to_thread(self._disk.start, keeps=keeps_disk)
         await asyncio.to_thread(self.purges.start)
+
+    async def take_over_disk(self) -> None:
+        await asyncio.to_thread(self._disk.take_over)
+
+    def keeps(self, key: str) -> bool:
+        """Whether this worker writes the object to disk."""
+        return self._disk.keeps(key)
 
     async def look_up(self, key: str) -> Stored | None:
         """What is stored under `key` and not purged. The caller closes what it gets."""
@@ -95,7 +107,7 @@ class Store:
                 stored = self._ram[key] = Stored(judged, stored.body)
                 return stored
             self._ram.pop(key, None)
-        found = await asyncio.to_thread(self._from_disk, key) if self._disk.holds(key) else None
+        found = await asyncio.to_thread(self._from_disk, key) if self._disk.may_hold(key) else None
         if found is None:
             LOOKUPS.labels("nowhere").inc()
             return None

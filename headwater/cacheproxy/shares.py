@@ -1,0 +1,63 @@
+"""Which worker of a node owns which key: it leads the key's fills, and it alone writes and evicts the key's file.
+
+The owner can be told from the file's name alone, so that a worker finds its share of a folder without opening a file, and a
+changed number of workers only divides the same files anew. The variants of one URL belong to the owner of the URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from headwater.settings.cache import CacheSettings
+
+_OWNER_DIGITS: Final = 8
+# What `variants` and `rules.varying` append to a URL's key: the marker's generation and the digest of the selecting fields.
+_VARIANT = re.compile(r"@[0-9a-f]{16}#[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Worker `index` of `workers`; indexes count from 0."""
+
+    index: int = 0
+    workers: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is nobody to share with."""
+        return self.workers == 1
+
+    def owner(self, key: str) -> int:
+        """The index of the worker that owns `key`."""
+        return self.owner_of_file(file_name(key))
+
+    def owner_of_file(self, name: str) -> int:
+        """The index of the worker that owns the file `name`, as `file_name` made it."""
+        return int(name[:_OWNER_DIGITS], 16) % self.workers
+
+    def owns(self, key: str) -> bool:
+        return self.whole or self.owner(key) == self.index
+
+    def owns_file(self, name: str) -> bool:
+        return self.whole or self.owner_of_file(name) == self.index
+
+    def of_budget(self, settings: CacheSettings) -> CacheSettings:
+        """One worker's part of the node's budgets, so that they hold in sum."""
+        if self.whole:
+            return settings
+        return settings.model_copy(update={"ram": settings.ram // self.workers, "disk": settings.disk // self.workers})
+
+
+WHOLE: Final = Share()
+
+
+def file_name(key: str) -> str:
+    """SHA-256 of the key in hex; its first digits are those of the URL's key, which decide the owner."""
+    url_key = _VARIANT.sub("", key)
+    name = hashlib.sha256(key.encode()).hexdigest()
+    if url_key == key:
+        return name
+    return hashlib.sha256(url_key.encode()).hexdigest()[:_OWNER_DIGITS] + name[_OWNER_DIGITS:]
