@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -9,14 +10,17 @@ from aiohttp import web
 
 from control.metrics import POLLS
 from control.plane import ControlPlane
+from control.purging import Purger, order_from
 from control.status import status_of
 from headwater.runtime.httpsite import admin_app, problems
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
+from headwater.runtime.purgelines import members_of
 
 LONGEST_WAIT_S: Final = 60.0
 PAGE_FOLDER: Final = Path(__file__).with_name("page")
 PLANE: Final = web.AppKey("plane", ControlPlane)
+PURGER: Final = web.AppKey("purger", Purger)
 PAGE_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -33,12 +37,15 @@ PAGE_HEADERS: Final = {
 }
 
 
-def control_app(plane: ControlPlane) -> web.Application:
+def control_app(plane: ControlPlane, purger: Purger) -> web.Application:
     app = admin_app()
     app.middlewares.append(problems)
     app[PLANE] = plane
+    app[PURGER] = purger
     app.router.add_get("/api/v1/snapshot", snapshot)
     app.router.add_get("/api/v1/status", status)
+    app.router.add_post("/api/v1/purge", purge)
+    app.router.add_get("/api/v1/purges", purges)
     app.router.add_get("/", page)
     app.router.add_get("/page/{name:page\\.css|page\\.js|view\\.js|format\\.js}", page_part)
     return app
@@ -68,6 +75,36 @@ async def snapshot(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     return web.json_response(status_of(request.app[PLANE]), headers={"Cache-Control": "no-store"})
+
+
+async def purge(request: web.Request) -> web.Response:
+    """Purges {url | prefix | tag | video, soft?} everywhere; says who acknowledged and who is missing.
+
+    Only who can read control's token file may: no page of another site can send that header, nor can another user.
+    """
+    plane = request.app[PLANE]
+    if _asker(request) != "control":
+        detail = f"send control's own token as {NODE_HEADER}; `headwater purge` reads it from the data folder"
+        raise Problem(403, "operator-unknown", "Operator unknown", detail)
+    try:
+        order = order_from(await request.json(), plane.deployment)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "purge-invalid", "Purge invalid", f"the body is no JSON: {error}") from error
+    return web.json_response(await request.app[PURGER].purge(order), headers={"Cache-Control": "no-store"})
+
+
+async def purges(request: web.Request) -> web.Response:
+    """The purges after the sequence `after`, for a node that missed them."""
+    node = _asker(request)
+    if node is None:
+        raise Problem(403, "node-unknown", "Node unknown", "only nodes of this deployment may ask for its purges")
+    records = request.app[PURGER].missed_by(node, int(_number(request, "after", 0)))
+    return web.json_response({"records": [members_of(record) for record in records]}, headers={"Cache-Control": "no-store"})
+
+
+def _asker(request: web.Request) -> str | None:
+    current = request.app[PLANE].publisher.current
+    return current.node_of_token(request.headers.get(NODE_HEADER, "")) if current else None
 
 
 async def page(request: web.Request) -> web.FileResponse:

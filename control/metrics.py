@@ -13,4 +13,6 @@ WAITING = gauge("headwater_control_waiting_polls", "Nodes' questions for a newer
 POLLS = counter("headwater_control_polls_total", "Nodes' questions for a newer snapshot, by outcome.", ["outcome"])
 CHECKS = counter("headwater_control_health_checks_total", "Health checks, by node and outcome.", ["node", "outcome"])
 NODE_UP = gauge("headwater_control_node_up", "1 when the node is up, 0 when it is down, -1 while it is unknown.", ["node"])
+PURGES = counter("headwater_control_purges_total", "Purges ordered, by whether every node acknowledged.", ["outcome"])
+PURGE_SECONDS = histogram("headwater_control_purge_seconds", "Time from the order of a purge to the last node's answer.")
 CHECK_SECONDS = histogram("headwater_control_health_check_seconds", "Duration of health checks.")

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     REFUSED = "refused"
     HEALTH = "health"
     KEYS = "keys"
+    PURGE = "purge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class ControlPlane:
         self.lives: dict[str, Life] = {}
         self.happenings: deque[Happening] = deque(maxlen=MAX_HAPPENINGS)
         self.key_error: str | None = None
+        self.purge_sequence = 0
         self._data = context.deployment.data
         self._ring = KeyRing(context.deployment.data / context.deployment.signing.keys)
         self._keys: list[PublishedKey] = []
@@ -132,6 +134,12 @@ class ControlPlane:
         self.polls[node] = Poll(self.clock(), held)
         if self.publisher.learn_of(held):
             self._changed.set()
+
+    def purged(self, sequence: int, what: str) -> None:
+        """A purge was told to all nodes that could be reached; the others learn of it by the next snapshot."""
+        self.purge_sequence = max(self.purge_sequence, sequence)
+        self._happened(Kind.PURGE, what)
+        self._changed.set()
 
     def waiting_for_restart(self, node: str) -> list[Difference]:
         """Settings of `node` that it will know only when it starts again."""
@@ -181,7 +189,14 @@ class ControlPlane:
             node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) else health.state
             for node, health in self.health.items()
         }
-        draft = Snapshot(version=0, deployment=self.deployment, keys=self._keys, node_tokens=self._tokens, health=states)
+        draft = Snapshot(
+            version=0,
+            deployment=self.deployment,
+            keys=self._keys,
+            node_tokens=self._tokens,
+            health=states,
+            purge_sequence=self.purge_sequence,
+        )
         if await self.publisher.publish(draft):
             self.log.info("published", version=self.publisher.version)
 

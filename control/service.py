@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from control.api import control_app
 from control.plane import ControlPlane
+from control.purging import Purger
 from headwater.runtime.httpsite import serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.tasks import Supervised
@@ -16,8 +18,15 @@ from headwater.runtime.tasks import Supervised
 async def control_node(context: NodeContext) -> AsyncIterator[None]:
     """Serves until the context ends; then all nodes that wait for a snapshot are let go at once."""
     plane = ControlPlane(context)
+    purger = Purger(context.folder, context.token, plane, context.log)
+    await asyncio.to_thread(purger.log.start)
+    plane.purge_sequence = purger.log.sequence
     await plane.begin()
-    async with serve_app(control_app(plane), context.deployment.control.listen), Supervised(context.log) as tasks:
+    async with (
+        purger,
+        serve_app(control_app(plane, purger), context.deployment.control.listen),
+        Supervised(context.log) as tasks,
+    ):
         tasks.start("watch-config", plane.watch)
         tasks.start("check-health", plane.check)
         tasks.start("read-traffic", plane.read_traffic)

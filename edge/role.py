@@ -14,6 +14,7 @@ from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, si
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
 from headwater.settings.deployment import Deployment
+from headwater.settings.sites import covers
 from headwater.settings.snapshot import PublishedKey, Snapshot
 from signer.grant import (
     Algorithm,
@@ -59,9 +60,9 @@ class EdgeRole:
         host = _host_name(hosts[0])
         path = _presented(request, target).path
         for name, settings in snapshot.deployment.properties.items():
-            if path.startswith(settings.paths) and (host == self._own_host or _covers(settings.hosts, host)):
+            if path.startswith(settings.paths) and (host == self._own_host or covers(settings.hosts, host)):
                 return Site(name, settings)
-        if host == self._own_host or any(_covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
+        if host == self._own_host or any(covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
             raise Refused(404, "path_unknown", "no property of this CDN has such a path")
         raise Refused(421, "host_unknown", f"{host[:80]!r} is not served here")
 
@@ -124,12 +125,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
-
-
-def _covers(patterns: list[str], host: str) -> bool:
-    """`*.cdn.test` covers one label, as in certificates (RFC 9525 section 6.3)."""
-    parent = host.partition(".")[2]
-    return any(pattern == host or (pattern.startswith("*.") and pattern[2:] == parent) for pattern in patterns)
 
 
 def _verify_key(key: PublishedKey) -> VerifyKey:

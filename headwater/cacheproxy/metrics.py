@@ -39,4 +39,7 @@ PURGE_RECORDS = gauge("headwater_purge_records", "Purge records that look-ups ar
 PURGED_OBJECTS = counter(
     "headwater_purged_objects_total", "Objects that a look-up found purged (gone) or made stale by a soft purge.", ["coverage"]
 )
+PURGE_REPLAYS = counter(
+    "headwater_purge_replays_total", "Questions to control for the purges that this node missed, by outcome.", ["outcome"]
+)
 GRANTS_CHECKED = counter("headwater_grants_total", "Grants by whether they were remembered or verified anew.", ["how"])

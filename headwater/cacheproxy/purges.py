@@ -10,23 +10,22 @@ message, that there is more to read. A torn end, of a process that was killed wh
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import PURGE_RECORDS, PURGE_SEQUENCE, PURGED_OBJECTS
 from headwater.rules.fields import Fields
-from headwater.rules.purging import Coverage, Named, PurgeKind, PurgeRecord, PurgeTable, folded, tags_of
+from headwater.rules.purging import Coverage, Named, PurgeRecord, PurgeTable, folded, tags_of
 from headwater.runtime.logs import Log
+from headwater.runtime.purgelines import line_of, valid_lines
 
 RECORDS_AT_MOST: Final = 50_000  # about 15 MB of memory; beyond it the oldest half becomes one record that names everything
 _CHANGES, _LENGTH, _GENERATION = range(3)
@@ -57,7 +56,7 @@ class Purges:
             os.close(descriptor)
         with self._lock, self._writing():
             content = self._content(None)
-            lines = list(_valid_lines(content))
+            lines = list(valid_lines(content))
             valid = sum(len(line) for line, _ in lines)
             if valid < len(content):
                 self._log.warning("the purge log has a torn end, which was never acknowledged", bytes=len(content) - valid)
@@ -120,7 +119,7 @@ class Purges:
 
     def _append(self, records: list[PurgeRecord]) -> None:
         length = self._state[_LENGTH]
-        data = b"".join(map(_line, records))
+        data = b"".join(map(line_of, records))
         descriptor = os.open(self._folder / "log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(descriptor, length)  # what an append that failed may have left
@@ -139,7 +138,7 @@ class Purges:
         """Rewrites the log with half as many records."""
         draft = self._folder / "log.draft"
         with draft.open("wb") as file:
-            file.writelines(map(_line, folded(self._table.records(), self._at_most // 2)))
+            file.writelines(map(line_of, folded(self._table.records(), self._at_most // 2)))
             file.flush()
             os.fsync(file.fileno())
             length = file.tell()
@@ -163,13 +162,13 @@ class Purges:
         if generation != seen_generation or length < seen_length:
             self._read_all()
             return
-        for _, record in _valid_lines(self._content(length)[seen_length:] if length > seen_length else b""):
+        for _, record in valid_lines(self._content(length)[seen_length:] if length > seen_length else b""):
             self._table.add(record)
         self._noted()
 
     def _read_all(self) -> None:
         table = PurgeTable()
-        for _, record in _valid_lines(self._content(self._state[_LENGTH])):
+        for _, record in valid_lines(self._content(self._state[_LENGTH])):
             table.add(record)
         self._table = table
         self._noted()
@@ -203,33 +202,3 @@ class Purges:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def record_from(members: object) -> PurgeRecord:
-    """A record from its JSON members. Raises ValueError, KeyError or TypeError on anything else."""
-    if not isinstance(members, dict):
-        raise TypeError("a record is an object")
-    return PurgeRecord(
-        sequence=int(members["sequence"]),
-        kind=PurgeKind(members["kind"]),
-        target=str(members["target"]),
-        soft=bool(members["soft"]),
-        at=float(members["at"]),
-    )
-
-
-def _line(record: PurgeRecord) -> bytes:
-    text = json.dumps(asdict(record)).encode()
-    return b"%08x %b\n" % (zlib.crc32(text), text)
-
-
-def _valid_lines(content: bytes) -> Iterator[tuple[bytes, PurgeRecord]]:
-    """The lines up to the first one that is torn or damaged."""
-    for line in content.splitlines(keepends=True):
-        checksum, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
-            return
-        try:
-            yield line, record_from(json.loads(text))
-        except (ValueError, KeyError, TypeError):
-            return

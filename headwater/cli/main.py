@@ -12,6 +12,7 @@ GROUPS = (
     "metrics",
     "loadtest",
     "node",
+    "purge",
     "requeue",
     "sign",
     "status",

@@ -40,6 +40,8 @@ class Snapshot(Settings):
     node_tokens: dict[NodeName, str] = Field({}, description="SHA-256 (hex) of each node's token.")
     health: dict[NodeName, Health] = Field({}, description="What control's checks say; a node not named is unknown.")
 
+    purge_sequence: int = Field(0, description="The latest purge that control has told every node that it reached.", ge=0)
+
     def healthy(self, node: NodeName) -> bool:
         """Unknown counts as healthy: no news must not empty an answer."""
         return self.health.get(node, "unknown") != "down"

@@ -1,0 +1,58 @@
+"""What control may ask a caching node on its admin listener, with control's own token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from aiohttp import web
+
+from headwater.cacheproxy.purges import Purges
+from headwater.runtime.httpsite import problems
+from headwater.runtime.logs import Log
+from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.runtime.problems import Problem
+from headwater.runtime.purgelines import record_from
+from headwater.settings.snapshot import Snapshot
+
+CONTROL = "control"
+
+
+class OperatorApi:
+    """Adds its routes to a node's admin site."""
+
+    def __init__(self, purges: Purges, snapshot: Callable[[], Snapshot], log: Log) -> None:
+        self._purges = purges
+        self._snapshot = snapshot
+        self._log = log
+
+    def add_to(self, app: web.Application) -> web.Application:
+        app.middlewares.append(problems)
+        app.router.add_post("/purge", self._purge)
+        return app
+
+    async def _purge(self, request: web.Request) -> web.Response:
+        """Carries out `records`, which come after the record `after`. What is answered with 200 can no longer be served."""
+        self._admit(request)
+        try:
+            members = await request.json()
+            records = [record_from(one) for one in members["records"]]
+            after = int(members["after"])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise Problem(400, "purge-invalid", "Purge invalid", f"expected {{after, records}}: {error!r}") from error
+        held = self._purges.sequence
+        if after > held:
+            detail = f"this node has carried out the purges up to {held}; send those in between too"
+            raise Problem(409, "purges-missing", "Purges missing", detail, sequence=held)
+        try:
+            sequence = await asyncio.to_thread(self._purges.take, records)
+        except OSError as error:
+            self._log.error("a purge could not be written; it holds until this node ends", error=str(error))
+            detail = f"the purge holds until this node ends, but its folder did not take it ({error}); free the disk and repeat"
+            raise Problem(507, "purge-not-kept", "Purge not kept", detail) from error
+        return web.json_response({"acknowledged": True, "sequence": sequence})
+
+    def _admit(self, request: web.Request) -> None:
+        if self._snapshot().node_of_token(request.headers.get(NODE_HEADER, "")) != CONTROL:
+            raise Problem(403, "node-unknown", "Node unknown", "only control may ask this; use `headwater purge`")

@@ -1,0 +1,124 @@
+"""Purges through real processes: control, shields and edges before a site that changes its mind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+
+from headwater.runtime.nodetoken import NODE_HEADER, read_token
+from tests.support.lab import JsonObject, Lab, running_lab
+from tests.support.scriptedparent import Asked, header, scripted_parent
+
+NODES = ("control", "shield-1", "shield-2", "fra-1", "iad-1")
+LIVES = {"iad-1", "fra-1", "shield-1", "shield-2"}
+
+
+class ChangingSite:
+    """Answers every path with its present version, fresh for an hour."""
+
+    def __init__(self) -> None:
+        self.version = 1
+
+    async def script(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        etag = f'"{self.version}"'
+        fields = (f"ETag: {etag}", "Cache-Control: max-age=3600", "Cache-Tag: shop, news")
+        if asked.fields.get("if-none-match") == etag:
+            writer.write(header("304 Not Modified", *fields))
+        else:
+            body = str(self.version).encode()
+            writer.write(header("200 OK", *fields, f"Content-Length: {len(body)}") + body)
+        await writer.drain()
+
+
+async def seen(lab: Lab, path: str, *edges: str) -> list[int]:
+    """The versions that these edges serve."""
+    answers = [await lab.http.get(f"{lab.edges[edge].url}{path}") for edge in edges or ("fra-1", "iad-1")]
+    return [int(answer.text) for answer in answers]
+
+
+async def purge(lab: Lab, *arguments: str) -> tuple[int, JsonObject]:
+    done = await asyncio.to_thread(lab.headwater, "purge", "--config", str(lab.config), "--json", *arguments)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def named(members: list[JsonObject]) -> set[str]:
+    return {member["node"] for member in members}
+
+
+async def test_a_purge_reaches_every_cache_also_those_that_were_away_or_are_killed_right_after(tmp_path: Path) -> None:
+    site = ChangingSite()
+    async with scripted_parent(site.script) as parent:
+
+        def with_shop(content: JsonObject) -> None:
+            content["properties"]["shop"] = {
+                "hosts": ["www.shop.test"],
+                "paths": "/shop/",
+                "signed": False,
+                "parent": parent.address.url,
+            }
+            del content["pops"]["sin"]
+            content["steering"] = {"default_region": "eu"}
+
+        async with running_lab(tmp_path, NODES, with_shop) as lab:
+            assert await seen(lab, "/shop/a") == [1, 1]
+            ways = (
+                ["http://www.shop.test/shop/a"],
+                ["--prefix", "http://www.shop.test/shop/"],
+                ["--prefix", "/shop"],
+                ["--tag", "news"],
+                ["--tag", "shop", "--soft"],
+            )
+            for version, way in enumerate(ways, 2):
+                site.version = version
+                assert await seen(lab, "/shop/a") == [version - 1] * 2
+                status, answer = await purge(lab, *way)
+                assert (status, answer["missing"], named(answer["acknowledged"])) == (0, [], LIVES)
+                assert await seen(lab, "/shop/a") == [version] * 2
+
+            # Killed right after it acknowledged.
+            site.version = 10
+            await purge(lab, "--tag", "news")
+            await lab.kill("fra-1", "shield-1", "shield-2")
+            await lab.start("shield-1", "shield-2", "fra-1")
+            assert await seen(lab, "/shop/a") == [10, 10]
+
+            # Away while others purge: missing, and it replays before it serves again.
+            site.version = 11
+            await lab.kill("fra-1")
+            for expected in ("one", "two"):
+                status, answer = await purge(lab, "--prefix", f"/shop/{expected}")
+                assert status == 1
+            status, answer = await purge(lab, "http://www.shop.test/shop/a")
+            assert (status, named(answer["missing"])) == (1, {"fra-1"})
+            assert await seen(lab, "/shop/a", "iad-1") == [11]
+            await lab.start("fra-1")
+            assert await seen(lab, "/shop/a", "fra-1") == [11]
+            assert await lab.metric("fra-1", "headwater_purge_sequence") == answer["sequence"]
+
+            # Control's log outlives control.
+            site.version = 12
+            await lab.restart("control")
+            status, later = await purge(lab, "--tag", "shop")
+            assert status == 0
+            assert later["sequence"] > answer["sequence"]
+            assert await seen(lab, "/shop/a") == [12, 12]
+
+            done = await asyncio.to_thread(lab.headwater, "purge", "--config", str(lab.config), "http://elsewhere.test/")
+            assert done.returncode == 2
+            assert "elsewhere.test" in done.stderr
+            await only_control_may_purge(lab)
+
+
+async def only_control_may_purge(lab: Lab) -> None:
+    data = lab.deployment.data
+    urls = [f"{lab.deployment.control.listen.url}/api/v1/purge"]
+    urls += [f"{admin.url}/purge" for admin in (lab.deployment.shields["shield-1"].admin, lab.deployment.edge("fra-1").admin)]
+    for token in (None, "guess", read_token(data, "fra-1")):
+        headers = {NODE_HEADER: token} if token else {}
+        for url in urls:
+            answer: httpx.Response = await lab.http.post(url, json={"tag": "shop"}, headers=headers)
+            assert answer.status_code == 403, url
