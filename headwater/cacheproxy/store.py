@@ -94,19 +94,26 @@ class Store:
         """Whether this worker writes the object to disk."""
         return self._disk.keeps(key)
 
+    def in_ram(self, key: str) -> Stored | None:
+        """What memory holds under `key` that is not purged; not counted as a look-up."""
+        stored = self._ram.get(key)
+        if stored is None:
+            return None
+        judged = self.purges.judge(stored.metadata)
+        if judged is stored.metadata:
+            return stored
+        if judged is None:
+            self._ram.pop(key, None)
+            return None
+        stored = self._ram[key] = Stored(judged, stored.body)
+        return stored
+
     async def look_up(self, key: str) -> Stored | None:
         """What is stored under `key` and not purged. The caller closes what it gets."""
-        stored = self._ram.get(key)
+        stored = self.in_ram(key)
         if stored is not None:
-            judged = self.purges.judge(stored.metadata)
-            if judged is stored.metadata:
-                LOOKUPS.labels("ram").inc()
-                return stored
-            if judged is not None:
-                LOOKUPS.labels("ram").inc()
-                stored = self._ram[key] = Stored(judged, stored.body)
-                return stored
-            self._ram.pop(key, None)
+            LOOKUPS.labels("ram").inc()
+            return stored
         found = await asyncio.to_thread(self._from_disk, key) if self._disk.may_hold(key) else None
         if found is None:
             LOOKUPS.labels("nowhere").inc()
