@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
+from aiohttp import web
+
 from headwater.cacheproxy.exchange import Exchange
+from headwater.rules.cachestatus import Outcome
 
 
 class AccessLog:
@@ -19,10 +23,23 @@ class AccessLog:
         self._stream: TextIO | None = stream if stream is not None else sys.stdout
 
     def write(self, exchange: Exchange) -> None:
+        self._write(_line(exchange, self._tier))
+
+    def unreadable(self, node: str) -> Callable[[web.BaseRequest, int, str], None]:
+        """Writes the line of a request that could not be parsed: of what came, only its address is known."""
+
+        def write(request: web.BaseRequest, status: int, reason: str) -> None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = {"time": now, "node": node, "tier": self._tier, "client": request.remote, "status": status}
+            self._write({**line, "outcome": Outcome.REFUSED.value, "refusal": reason})
+
+        return write
+
+    def _write(self, line: dict[str, object]) -> None:
         if self._stream is None:
             return
         try:
-            self._stream.write(json.dumps(_line(exchange, self._tier), separators=(",", ":")) + "\n")
+            self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             self._stream = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final
 
 from aiohttp import web
@@ -90,7 +90,8 @@ class Answering:
     def _revalidate_behind(self, exchange: Exchange, key: str, stored: Stored) -> None:
         """RFC 5861 section 3: the client gets the stale object now, a fill asks about it meanwhile."""
         if self._fills.running(key) is None:
-            self._fills.start(self._order(exchange, key, stored.metadata))
+            with suppress(Refused):  # overloaded: the next client asks
+                self._fills.start(self._order(exchange, key, stored.metadata))
 
     async def _fill(self, exchange: Exchange, key: str, stale: Stored | None) -> web.StreamResponse | None:
         """Follows the running fill of the object, or leads a new one. None: a 304 renewed the stored object."""

@@ -14,6 +14,9 @@ FIRST_BYTE = histogram(
     "headwater_cache_first_byte_seconds", "Time from the request's header to the answer's header.", ["outcome"]
 )
 IN_FLIGHT = gauge("headwater_cache_requests_in_flight", "Requests being answered.")
+CONNECTIONS = gauge("headwater_connections", "Open connections of clients.")
+BYTES_IN_FLIGHT = gauge("headwater_bytes_in_flight", "Bytes that wait to be sent to clients.")
+LIMITS_REACHED = counter("headwater_limits_reached_total", "Limits met by clients, by the limit's name.", ["limit"])
 REFUSALS = counter("headwater_cache_refusals_total", "Requests refused, by reason.", ["reason"])
 CUT_OFF = counter("headwater_cache_cut_off_total", "Clients cut off in the middle of a body, by reason.", ["reason"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,9 @@ class ParentAnswer:
 class ParentClient:
     """Connections to all parents of a node. A parent that failed is asked last for a while."""
 
-    def __init__(self, settings: CacheSettings) -> None:
+    def __init__(self, settings: CacheSettings, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
+        self._tls = tls
         self._down_until: dict[str, float] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30),
@@ -124,7 +126,14 @@ class ParentClient:
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout):
                 response = await self._session.request(
-                    method, URL(parent.url + path, encoded=True), headers=fields, data=body, allow_redirects=False
+                    method,
+                    URL(parent.url + path, encoded=True),
+                    headers=fields,
+                    data=body,
+                    allow_redirects=False,
+                    # Certificates of our own tiers name nodes: addresses move, and one name serves every listener.
+                    ssl=self._tls if parent.ours and self._tls is not None else True,
+                    server_hostname=parent.name if parent.ours and self._tls is not None else None,
                 )
         except aiohttp.ClientConnectorError as error:
             raise self._failed(parent, FillTrouble.CONNECT, error) from error

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from headwater.cacheproxy.answering import Answering, asked_control
 from headwater.cacheproxy.delivery import CORS_EXPOSED
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.fills import FillOrder, Fills
+from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES
 from headwater.cacheproxy.orders import fill_order
@@ -54,6 +56,7 @@ class CachingProxy:
         token: str,
         log: Log,
         access_log: AccessLog,
+        gate: Gate | None = None,
     ) -> None:
         self._node = node
         self._role = role
@@ -62,6 +65,7 @@ class CachingProxy:
         self._snapshot = snapshot
         self._token = token
         self._access_log = access_log
+        self._gate = gate
         self.fills = Fills(client, store, settings, log)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl)
         self._passing = Passing(client, store, self.fills, token)
@@ -86,7 +90,9 @@ class CachingProxy:
                 self._record(exchange)
 
     def _admit(self, exchange: Exchange) -> Site:
-        """The target and the property, or why this node does not serve them."""
+        """The client's limits, the target and the property, or why this node does not serve them."""
+        if self._gate is not None:
+            self._gate.admit(exchange.request, exchange.client)
         try:
             exchange.target = parse_target(exchange.request.raw_path)
         except BadTarget as error:
@@ -123,12 +129,19 @@ class CachingProxy:
         """Media and safe methods come from the store or a fill; whatever else an ordinary site is asked passes through."""
         if exchange.method in ("GET", "HEAD") and not _must_pass(exchange, site):
             return await self._answering.respond(exchange, key)
+        self._spare()
         return await self._passing.respond(exchange, key, self._role.parents(key, site, exchange.snapshot))
 
     def _order(self, exchange: Exchange, key: str, stale: Metadata | None) -> FillOrder:
         assert exchange.site is not None
+        self._spare()
         parents = self._client.by_readiness(self._role.parents(key, exchange.site, exchange.snapshot))
         return fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
+
+    def _spare(self) -> None:
+        """An overloaded node asks no parent; what it has, it serves."""
+        if self._gate is not None:
+            self._gate.spare()
 
     def _record(self, exchange: Exchange) -> None:
         """The request's metrics and its line in the access log."""
@@ -179,9 +192,16 @@ async def _refuse(exchange: Exchange, refused: Refused) -> web.StreamResponse:
 
 
 def _title(status: int) -> str:
-    return {400: "Bad request", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 421: "Misdirected request"}.get(
-        status, "Gateway error" if status >= 500 else "Refused"
-    )
+    return {
+        400: "Bad request",
+        403: "Forbidden",
+        404: "Not found",
+        405: "Method not allowed",
+        421: "Misdirected request",
+        429: "Too many requests",
+        431: "Request header fields too large",
+        503: "Service unavailable",
+    }.get(status, "Gateway error" if status >= 500 else "Refused")
 
 
 async def _answer_preflight(exchange: Exchange, site: Site) -> web.StreamResponse:
@@ -210,11 +230,13 @@ async def caching_proxy(
     token: str,
     log: Log,
     access_log: AccessLog,
+    gate: Gate | None = None,
+    parents_tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[CachingProxy]:
     """A proxy with its connections to parents; fills that run at the end are cancelled."""
     await store.start()
-    async with ParentClient(settings) as client:
-        proxy = CachingProxy(node, role, settings, store, client, snapshot, token, log, access_log)
+    async with ParentClient(settings, parents_tls) as client:
+        proxy = CachingProxy(node, role, settings, store, client, snapshot, token, log, access_log, gate)
         try:
             yield proxy
         finally:

@@ -105,9 +105,13 @@ class Deployment(Settings):
         for name, shield in self.shields.items():
             yield f"shields.{name}.listen", shield.listen
             yield f"shields.{name}.admin", shield.admin
+            if shield.tls is not None:
+                yield f"shields.{name}.tls.listen", shield.tls.listen
         for name, pop, edge in self.edges():
             yield f"pops.{pop}.edges.{name}.listen", edge.listen
             yield f"pops.{pop}.edges.{name}.admin", edge.admin
+            if edge.tls is not None:
+                yield f"pops.{pop}.edges.{name}.tls.listen", edge.tls.listen
 
 
 ROLES = ("control", "origin-api", "origin-bytes", "origin-transcoder", "dns", "shield", "edge")

@@ -74,7 +74,7 @@ def parse_settings(model: type[Model], text: str, file: Path, *, example: str) -
         raise ConfigError([Problem(file, 0, "", f"is empty or no mapping; start from {example}")])
     problems = _duplicate_keys(root, file)
     try:
-        settings = model.model_validate(content)
+        settings = model.model_validate(content, context={"folder": file.resolve().parent})
     except ValidationError as error:
         problems += [_problem(detail, root, file, model) for detail in error.errors(include_url=False)]
     if problems:

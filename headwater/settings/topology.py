@@ -7,6 +7,8 @@ from typing import TypeAlias
 from pydantic import Field
 
 from headwater.settings.cache import CacheSettings
+from headwater.settings.limits import Limits
+from headwater.settings.listening import ProxyProtocol, TierTls, Tls
 from headwater.settings.model import Settings, quantity
 from headwater.settings.units import DurationS, ListenAddress, Network, RateBps
 
@@ -20,7 +22,23 @@ class Node(Settings):
     admin: ListenAddress = Field(description="Where the node answers /metrics, /healthz and its operators; keep it private.")
 
 
-class Edge(Node):
+class Tier(Node):
+    """A caching proxy's doors, and how it asks its parents."""
+
+    tls: Tls | None = Field(None, description="TLS beside `listen`; none by default.")
+    parent_tls: TierTls | None = Field(None, description="This node's side of TLS towards parents that listen with it.")
+    proxy_protocol: ProxyProtocol | None = Field(
+        None, description="Balancers in front, on `listen` and `tls` alike; none by default."
+    )
+    limits: Limits = Field(Limits(), description="What clients may cost the node.")
+    congestion: str | None = Field(
+        None,
+        description="TCP congestion control, such as `bbr`; the kernel's default where it is not available.",
+        pattern=r"^[a-z0-9_]{1,15}$",
+    )
+
+
+class Edge(Tier):
     """One edge of a POP. Its address is what DNS answers."""
 
     weight: float = Field(100, description="Share of the POP's buckets, relative to its other edges; 0 drains it.", ge=0)
@@ -28,11 +46,13 @@ class Edge(Node):
     cache: CacheSettings = Field(CacheSettings(), description="The edge's store and fills.")
 
 
-class Shield(Node):
+class Shield(Tier):
     """A mid-tier cache. Every edge asks the same shield for the same object."""
 
     weight: float = Field(100, description="Share of the objects, relative to the other shields; 0 drains it.", ge=0)
     cache: CacheSettings = Field(CacheSettings(), description="The shield's store and fills.")
+    # An edge speaks for all its viewers, so that a shield has no limits per client.
+    limits: Limits = Field(Limits(client_connections=0, client_rate=0), description="What edges may cost the shield.")
 
 
 class Pop(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,15 @@ import structlog
 
 from edge.role import EdgeRole
 from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.doors import Door, open_doors
+from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
 from headwater.cacheproxy.roles import Site
+from headwater.cacheproxy.server import ProxyServer
 from headwater.cacheproxy.store import Store
-from headwater.runtime.httpsite import serve_handler
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
+from headwater.settings.limits import Limits
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.units import Address
 from tests.support.waiting import until
@@ -37,6 +40,7 @@ class RunningEdge:
     log: io.StringIO
     snapshot: Snapshot
     store: Store
+    gate: Gate
 
     def followers(self, key: str) -> int | None:
         """How many clients follow the running fill; None when there is none."""
@@ -74,7 +78,13 @@ def with_parents(deployment: Deployment, parents: list[Address], *, signed: bool
 
 @asynccontextmanager
 async def running_edge(
-    snapshot: Snapshot, folder: Path, settings: CacheSettings | None = None, *, start_clean: bool = True
+    snapshot: Snapshot,
+    folder: Path,
+    settings: CacheSettings | None = None,
+    *,
+    start_clean: bool = True,
+    limits: Limits | None = None,
+    doors: Sequence[Door] = (),
 ) -> AsyncIterator[RunningEdge]:
     settings = settings or CacheSettings()
     listen = snapshot.deployment.edge(EDGE).listen
@@ -83,15 +93,18 @@ async def running_edge(
     store = Store(folder / "store", settings, log)
     role = EdgeRole(EDGE, snapshot.deployment, settings.grants_remembered)
     edge: RunningEdge | None = None
+    access_log = AccessLog("edge", lines)
+    gate = Gate(limits or snapshot.deployment.edge(EDGE).limits)
+    doors = doors or [Door(listen)]
 
     def current() -> Snapshot:
         return snapshot if edge is None else edge.snapshot
 
     async with (
-        caching_proxy(EDGE, role, settings, store, current, "token", log, AccessLog("edge", lines)) as proxy,
-        serve_handler(proxy.serve, listen, drain_s=1, handler_cancellation=True),
+        caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate) as proxy,
+        open_doors(ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE)), [*doors], log, drain_s=1),
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
-        edge = RunningEdge(listen, proxy, client, lines, snapshot, store)
+        edge = RunningEdge(listen, proxy, client, lines, snapshot, store, gate)
         yield edge
     await asyncio.sleep(0)

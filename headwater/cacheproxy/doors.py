@@ -1,0 +1,169 @@
+"""Where a proxy's clients come in: plain, over TLS, or from a balancer that tells their address.
+
+A plain listener is the loop's own. The others accept themselves, because what comes before the first request (a PROXY
+header, a handshake) has to be under the same limits, and a PROXY header has to be read before TLS begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headwater.cacheproxy.gate import Limit, reached
+from headwater.cacheproxy.metrics import REFUSALS
+from headwater.cacheproxy.roles import ClientAddress
+from headwater.cacheproxy.server import ProxyServer
+from headwater.rules.proxyheader import BadProxyHeader, missing, parse
+from headwater.runtime.httpsite import DRAIN_S
+from headwater.runtime.listener import listening_socket
+from headwater.runtime.logs import Log
+from headwater.settings.listening import ProxyProtocol
+from headwater.settings.units import Address
+
+_PAUSE_S: Final = 0.1  # after a failed accept: out of file descriptors, which pass
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One listener. `tls` and `balancers` may both be set: the PROXY header then comes before the handshake."""
+
+    address: Address
+    tls: ssl.SSLContext | None = None
+    balancers: ProxyProtocol | None = None
+    congestion: str | None = None
+
+
+@asynccontextmanager
+async def open_doors(server: ProxyServer, doors: Sequence[Door], log: Log, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
+    """Serves until the context ends; running requests then have `drain_s` seconds to finish. Raises CannotStart."""
+    async with contextlib.AsyncExitStack() as opened:
+        watch = asyncio.create_task(server.gate.watch(), name="watch-connections")
+        opened.push_async_callback(_cancelled, watch)
+        try:
+            for door in doors:
+                await opened.enter_async_context(_open(server, door, log))
+            yield
+        finally:
+            await _close_listeners(opened)
+            await asyncio.sleep(0)  # requests that arrived begin before idle connections are closed
+            server.pre_shutdown()
+            await server.shutdown(drain_s)
+            await _cancelled(watch)
+
+
+async def _close_listeners(opened: contextlib.AsyncExitStack) -> None:
+    await opened.pop_all().aclose()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@asynccontextmanager
+async def _open(server: ProxyServer, door: Door, log: Log) -> AsyncIterator[None]:
+    listener = listening_socket(door.address, congestion=door.congestion, log=log)
+    if door.tls is None and door.balancers is None:
+        plain = await asyncio.get_running_loop().create_server(server.connection, sock=listener)
+        try:
+            yield
+        finally:
+            plain.close()
+        return
+    entrance = _Entrance(server, door, listener, log)
+    accepting = asyncio.create_task(entrance.accept(), name=f"accept-{door.address}")
+    try:
+        yield
+    finally:
+        await _cancelled(accepting)
+        await entrance.close()
+        listener.close()
+
+
+class _Entrance:
+    """Accepts connections and brings each to its first byte of HTTP."""
+
+    def __init__(self, server: ProxyServer, door: Door, listener: socket.socket, log: Log) -> None:
+        self._server = server
+        self._door = door
+        self._listener = listener
+        self._log = log
+        self._entering: set[asyncio.Task[None]] = set()
+
+    async def accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        limit = self._server.gate.limits.connections
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(self._listener)
+            except OSError as error:
+                self._log.error("connection not accepted", error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if len(self._entering) >= limit:  # a handshake is work: no more of them at once than connections
+                reached(Limit.CONNECTIONS)
+                connection.close()
+                continue
+            task = asyncio.create_task(self._enter(connection, ipaddress.ip_address(peer[0].partition("%")[0])))
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
+
+    async def close(self) -> None:
+        for task in list(self._entering):
+            task.cancel()
+        await asyncio.gather(*self._entering, return_exceptions=True)
+
+    async def _enter(self, connection: socket.socket, peer: ClientAddress) -> None:
+        handed_over = False
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(self._server.gate.limits.header_timeout):
+                told = await self._told(connection, peer)
+                handed_over = True
+                await self._hand_over(connection, told)
+        except BadProxyHeader as error:
+            self._refused("proxy_header_bad", peer, error)
+        except TimeoutError as error:
+            reached(Limit.HEADER_SLOW)
+            self._refused(Limit.HEADER_SLOW, peer, error)
+        except ssl.SSLError as error:
+            self._refused("tls_handshake", peer, error)
+        except OSError as error:  # it left
+            self._log.debug("connection ended before its first request", client=str(peer), error=str(error))
+        finally:
+            if not handed_over:
+                connection.close()
+
+    async def _told(self, connection: socket.socket, peer: ClientAddress) -> ClientAddress | None:
+        """The client that the balancer tells of; None when the peer itself is the client. Raises BadProxyHeader."""
+        balancers = self._door.balancers
+        if balancers is None or not any(peer in network for network in balancers.networks):
+            return None
+        loop = asyncio.get_running_loop()
+        head = b""
+        while needed := missing(head):
+            data = await loop.sock_recv(connection, needed)
+            if not data:
+                raise BadProxyHeader("the connection ended within the header")
+            head += data
+        return parse(head).client
+
+    async def _hand_over(self, connection: socket.socket, client: ClientAddress | None) -> None:
+        loop = asyncio.get_running_loop()
+        secured: dict[str, Any] = {} if self._door.tls is None else {"ssl": self._door.tls}
+        if secured:
+            secured["ssl_handshake_timeout"] = self._server.gate.limits.header_timeout
+        await loop.connect_accepted_socket(lambda: self._server.connection(client), connection, **secured)
+
+    def _refused(self, reason: str, peer: ClientAddress, error: Exception) -> None:
+        REFUSALS.labels(reason).inc()
+        if self._server.gate.worth_logging(reason):
+            self._log.info("connection refused", reason=reason, client=str(peer), error=str(error))
