@@ -27,7 +27,6 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
     """Serves until the context ends; then running answers finish and running fills end."""
     store = Store(context.folder / "store", settings, context.log)
     access_log = AccessLog(role.tier)
-    operators = OperatorApi(store.purges, lambda: snapshots.current, context.log)
     gate = Gate(listeners.limits)
     certificates = Certificates(listeners.tls, context.log) if listeners.tls is not None else None
     parents_tls = parent_context(listeners.parent_tls) if listeners.parent_tls is not None else None
@@ -46,7 +45,9 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
             parents_tls=parents_tls,
         ) as proxy,
         following_purges(context, store.purges, snapshots),
-        serve_app(operators.add_to(admin_app()), listeners.admin),
+        serve_app(
+            OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(admin_app()), listeners.admin
+        ),
         Supervised(context.log) as tasks,
         open_doors(
             ProxyServer(proxy.serve, gate, context.log, access_log.unreadable(context.name)),

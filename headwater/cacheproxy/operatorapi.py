@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -17,19 +18,22 @@ from headwater.runtime.purgelines import record_from
 from headwater.settings.snapshot import Snapshot
 
 CONTROL = "control"
+Explain = Callable[[str], Awaitable[dict[str, Any]]]
 
 
 class OperatorApi:
     """Adds its routes to a node's admin site."""
 
-    def __init__(self, purges: Purges, snapshot: Callable[[], Snapshot], log: Log) -> None:
+    def __init__(self, purges: Purges, snapshot: Callable[[], Snapshot], explain: Explain, log: Log) -> None:
         self._purges = purges
         self._snapshot = snapshot
+        self._explain_key = explain
         self._log = log
 
     def add_to(self, app: web.Application) -> web.Application:
         app.middlewares.append(problems)
         app.router.add_post("/purge", self._purge)
+        app.router.add_get("/explain", self._explain)
         return app
 
     async def _purge(self, request: web.Request) -> web.Response:
@@ -53,6 +57,18 @@ class OperatorApi:
             raise Problem(507, "purge-not-kept", "Purge not kept", detail) from error
         return web.json_response({"acknowledged": True, "sequence": sequence})
 
+    async def _explain(self, request: web.Request) -> web.Response:
+        """What this node holds of the object `key`, and whom it would ask."""
+        self._admit(request)
+        key = request.query.get("key", "")
+        if "/" not in key:
+            raise Problem(
+                400, "key-invalid", "Key invalid", "key: a property's name and a path were expected, as in video/videos/…"
+            )
+        return web.json_response(await self._explain_key(key), headers={"Cache-Control": "no-store"})
+
     def _admit(self, request: web.Request) -> None:
         if self._snapshot().node_of_token(request.headers.get(NODE_HEADER, "")) != CONTROL:
-            raise Problem(403, "node-unknown", "Node unknown", "only control may ask this; use `headwater purge`")
+            raise Problem(
+                403, "node-unknown", "Node unknown", "only control may ask this; use `headwater purge` or `headwater explain`"
+            )

@@ -111,6 +111,9 @@ class ParentClient:
         now = time.monotonic()
         return tuple(sorted(parents, key=lambda parent: self._down_until.get(parent.name, 0.0) > now))
 
+    def failed_of_late(self, parent: Parent) -> bool:
+        return self._down_until.get(parent.name, 0.0) > time.monotonic()
+
     async def ask(
         self,
         parent: Parent,

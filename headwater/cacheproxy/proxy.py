@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.answering import Answering, asked_control
 from headwater.cacheproxy.delivery import CORS_EXPOSED
 from headwater.cacheproxy.exchange import Exchange, read_exchange
+from headwater.cacheproxy.explaining import explained
 from headwater.cacheproxy.fills import FillOrder, Fills
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
@@ -62,6 +63,7 @@ class CachingProxy:
         self._role = role
         self._settings = settings
         self._client = client
+        self._store = store
         self._snapshot = snapshot
         self._token = token
         self._access_log = access_log
@@ -88,6 +90,11 @@ class CachingProxy:
                 return web.Response(status=CLIENT_GONE)  # to nobody: the server finds the connection closed
             finally:
                 self._record(exchange)
+
+    async def explain(self, key: str) -> dict[str, Any]:
+        """What a request for `key` would meet now."""
+        running = self.fills.running(key)
+        return await explained(key, self._role, self._snapshot(), self._store, running, self._client, self._settings.negative_ttl)
 
     def _admit(self, exchange: Exchange) -> Site:
         """The client's limits, the target and the property, or why this node does not serve them."""

@@ -132,6 +132,18 @@ class Store:
             self._keep_in_ram(found)
         return found
 
+    async def peek(self, key: str) -> tuple[str, Metadata | None]:
+        """(ram, disk or nowhere, what is stored there and not purged); leaves no trace in counters or memory."""
+        stored = self.in_ram(key)
+        if stored is not None:
+            return "ram", stored.metadata
+        file = await asyncio.to_thread(self._disk.open, key) if self._disk.may_hold(key) else None
+        if file is None:
+            return "nowhere", None
+        file.close()
+        judged = self.purges.judge(self._confirmed.get(key) or file.metadata)
+        return ("nowhere" if judged is None else "disk"), judged
+
     async def put(self, metadata: Metadata, spool: Spool) -> bool:
         """Stores a finished spool. False when neither RAM nor disk took it."""
         self._confirmed.pop(metadata.key, None)

@@ -9,6 +9,7 @@ import typer
 # Modules of this package that each offer `register(app)`.
 GROUPS = (
     "config",
+    "explain",
     "metrics",
     "loadtest",
     "node",

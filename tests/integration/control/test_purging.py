@@ -79,6 +79,8 @@ async def test_a_purge_reaches_every_cache_also_those_that_were_away_or_are_kill
                 assert (status, answer["missing"], named(answer["acknowledged"])) == (0, [], LIVES)
                 assert await seen(lab, "/shop/a") == [version] * 2
 
+            await the_object_is_explained(lab, parent.address.url)
+
             # Killed right after it acknowledged.
             site.version = 10
             await purge(lab, "--tag", "news")
@@ -111,6 +113,21 @@ async def test_a_purge_reaches_every_cache_also_those_that_were_away_or_are_kill
             assert done.returncode == 2
             assert "elsewhere.test" in done.stderr
             await only_control_may_purge(lab)
+
+
+async def the_object_is_explained(lab: Lab, site_url: str) -> None:
+    arguments = ("explain", "--config", str(lab.config), "http://www.shop.test/shop/a")
+    done = await asyncio.to_thread(lab.headwater, *arguments, "--json")
+    told = json.loads(done.stdout)
+    assert (told["property"], told["key"], told["steering"]["by"]) == ("shop", "shop/shop/a", "control")
+    fra, iad, shield, origin = told["nodes"]
+    assert {fra["node"], iad["node"]} == {"fra-1", "iad-1"}
+    assert {node["place"] for node in (fra, iad, shield)} == {"ram"}
+    assert (shield["node"], shield["tier"]) == (fra["parents"][0]["name"], "shield")
+    assert (shield["parents"][0]["url"], origin["node"]) == (site_url, site_url)
+    assert origin["stored"]["status"] == 200
+    table = (await asyncio.to_thread(lab.headwater, *arguments)).stdout
+    assert f"fra-1 asks {shield['node']}: {shield['node']} ranks first for this key among 2" in table
 
 
 async def only_control_may_purge(lab: Lab) -> None:
