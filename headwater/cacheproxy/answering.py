@@ -103,10 +103,10 @@ class Answering:
             await fill.decided.wait()
             if fill.header is None:
                 return await self._without_header(exchange, fill, stale)
-            if not leads and not _suits(fill, exchange):
-                return await self._go_alone(exchange, key)
-            outcome = Outcome.COLLAPSED if not leads else Outcome.MISS if stale is None else Outcome.REVALIDATED
-            return await self._deliver_fill(exchange, fill, outcome)
+            if leads or _suits(fill, exchange):
+                outcome = Outcome.COLLAPSED if not leads else Outcome.MISS if stale is None else Outcome.REVALIDATED
+                return await self._deliver_fill(exchange, fill, outcome)
+        return await self._go_alone(exchange, key)
 
     async def _go_alone(self, exchange: Exchange, key: str) -> web.StreamResponse:
         """The leader's response is not for this client, which gets its own."""

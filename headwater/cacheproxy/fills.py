@@ -92,7 +92,7 @@ class Fill:
 
     def __init__(self, order: FillOrder, client: ParentClient, store: Store, settings: CacheSettings, log: Log) -> None:
         self.order = order
-        self.spool = Spool(store.spool_folder, settings.spool_in_ram)
+        self.spool = Spool(store)
         self.decided = asyncio.Event()
         self.header: FillHeader | None = None
         self.followers = 0
@@ -122,7 +122,7 @@ class Fill:
     def open_to_newcomers(self) -> bool:
         """Whether a request that arrives now may follow. Once the header is there only a fresh answer may be taken: to
         those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
-        if self.machine.state in _BAD_ENDS or self.purged is not Coverage.KEPT:
+        if self.machine.state in _BAD_ENDS or self.spool.passing or self.purged is not Coverage.KEPT:
             return False
         return self.header is None or (self.shareable and self.header.fresh)
 
@@ -134,16 +134,21 @@ class Fill:
     @property
     def shareable(self) -> bool:
         """Whether others than the leader may use the answer (RFC 9111: only what may be stored)."""
-        return self.header is None or self.header.storability is Storability.STORABLE
+        if self.header is None:
+            return True
+        too_large = self.header.size is not None and self.header.size > self._settings.max_object
+        return self.header.storability is Storability.STORABLE and not too_large
 
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Held by each client while it uses the fill; when the last one leaves, the machine decides what becomes of it."""
         self.followers += 1
+        self.spool.join()
         try:
             yield
         finally:
             self.followers -= 1
+            self.spool.leave()
             if self.followers == 0:
                 if not self.machine.ended and self.machine.on(FollowersGone()) and self.task is not None:
                     self.task.cancel()
@@ -178,6 +183,7 @@ class Fill:
                     case Ask():
                         ask = command
                     case Announce():
+                        await self.spool.expect(self.header.size if self.header is not None else None)
                         self.decided.set()
                     case Skip(count):
                         self._skip = count
@@ -310,6 +316,8 @@ class Fill:
             return "end_not_framed"  # a broken connection would look the same as the end
         if self.spool.length > self._settings.max_object:
             return "too_large"
+        if self.spool.passing:
+            return "no_room"
         return None
 
     async def _confirm(self) -> None:

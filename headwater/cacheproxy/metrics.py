@@ -29,7 +29,10 @@ FILL_DISCARDED = counter("headwater_fill_not_stored_total", "Complete fills that
 
 RAM_BYTES = gauge("headwater_store_ram_bytes", "Body bytes in memory.")
 DISK_BYTES = gauge("headwater_store_disk_bytes", "Bytes of object files on disk.")
+DISK_RESERVED = gauge("headwater_store_disk_reserved_bytes", "Bytes set aside on disk for objects that are being written.")
+RAM_RESERVED = gauge("headwater_store_ram_reserved_bytes", "Bytes set aside in memory for fills under way.")
 DISK_OBJECTS = gauge("headwater_store_disk_objects", "Objects on disk.")
+SPOOLS_PASSING = counter("headwater_fills_passing_total", "Fills that found no room to be held and passed through unstored.")
 LOOKUPS = counter("headwater_store_lookups_total", "Look-ups by where the object was found.", ["place"])
 EVICTIONS = counter("headwater_store_evictions_total", "Objects removed from disk to make room.")
 DISK_TROUBLES = counter(

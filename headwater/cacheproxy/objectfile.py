@@ -3,8 +3,8 @@
     body | CRC-32 of each MiB of the body (4 bytes each, big-endian) | metadata (JSON)
          | magic "HWOBJ001" | body length (8) | metadata length (4) | CRC-32 of CRCs + metadata (4)
 
-A file is written aside and renamed. It is not fsynced: after a power cut the checksums find what the disk lost, and the
-object is fetched again. The key stands in the metadata, so a file under another object's name is never taken for it.
+A file gets its name when it is whole (draft.py). It is not fsynced: after a power cut the checksums find what the disk lost,
+and the object is fetched again. The key stands in the metadata, so a file under another object's name is never taken for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from headwater.cacheproxy.metadata import Metadata
 MAGIC = b"HWOBJ001"
 CHECKED_BYTES = 1024 * 1024
 _TRAILER = struct.Struct(">8sQII")
-_CRC = struct.Struct(">I")
+CRC = struct.Struct(">I")
 LARGEST_FOOTER = 16 * 1024 * 1024
 
 
@@ -42,38 +41,28 @@ class OpenObject:
         start = index * CHECKED_BYTES
         wanted = min(CHECKED_BYTES, self.metadata.size_bytes - start)
         block = os.pread(self.descriptor, wanted, start)
-        (expected,) = _CRC.unpack_from(self.checksums, index * _CRC.size)
+        (expected,) = CRC.unpack_from(self.checksums, index * CRC.size)
         if len(block) != wanted or zlib.crc32(block) != expected:
             raise Damaged(f"checksum of block {index} differs")
         return block
 
     def read_all(self) -> bytes:
-        return b"".join(self.read_block(index) for index in range(len(self.checksums) // _CRC.size))
+        return b"".join(self.read_block(index) for index in range(len(self.checksums) // CRC.size))
 
     def close(self) -> None:
         os.close(self.descriptor)
 
 
-def write_object(path: Path, draft: Path, metadata: Metadata, body: Iterable[bytes]) -> None:
-    """Writes the object to `draft` and renames it to `path`. Raises OSError, or Damaged when the body has another length."""
-    try:
-        with draft.open("xb", buffering=0) as file:
-            checksums = bytearray()
-            length = 0
-            for block in _blocks(body):
-                _write_all(file.fileno(), block)
-                checksums += _CRC.pack(zlib.crc32(block))
-                length += len(block)
-            if length != metadata.size_bytes:
-                raise Damaged(f"{length} bytes instead of {metadata.size_bytes}")
-            text = metadata.to_json()
-            covered = bytes(checksums) + text
-            trailer = _TRAILER.pack(MAGIC, length, len(text), zlib.crc32(covered))
-            _write_all(file.fileno(), covered + trailer)
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+def footer(metadata: Metadata, checksums: bytes) -> bytes:
+    """What stands behind a body whose blocks have these CRCs."""
+    text = metadata.to_json()
+    covered = checksums + text
+    return covered + _TRAILER.pack(MAGIC, metadata.size_bytes, len(text), zlib.crc32(covered))
+
+
+def footer_bytes(metadata: Metadata) -> int:
+    """How long the footer will be."""
+    return -(-metadata.size_bytes // CHECKED_BYTES) * CRC.size + len(metadata.to_json()) + _TRAILER.size
 
 
 def open_object(path: Path, key: str) -> OpenObject:
@@ -95,7 +84,7 @@ def _read_footer(descriptor: int) -> tuple[Metadata, bytes]:
     if len(trailer) != _TRAILER.size:
         raise Damaged("too short")
     magic, length, text_length, expected = _TRAILER.unpack(trailer)
-    checksums_length = -(-length // CHECKED_BYTES) * _CRC.size
+    checksums_length = -(-length // CHECKED_BYTES) * CRC.size
     covered_length = checksums_length + text_length
     if magic != MAGIC or covered_length > LARGEST_FOOTER or length + covered_length + _TRAILER.size != file_size:
         raise Damaged("no valid end")
@@ -111,25 +100,9 @@ def _read_footer(descriptor: int) -> tuple[Metadata, bytes]:
     return metadata, covered[:checksums_length]
 
 
-def _blocks(body: Iterable[bytes]) -> Iterator[bytes]:
-    """`body` cut into pieces of CHECKED_BYTES, the last one shorter."""
-    pending: list[bytes] = []
-    held = 0
-    for piece in body:
-        view = memoryview(piece)
-        while view:
-            taken = view[: CHECKED_BYTES - held]
-            pending.append(bytes(taken))
-            held += len(taken)
-            view = view[len(taken) :]
-            if held == CHECKED_BYTES:
-                yield b"".join(pending)
-                pending, held = [], 0
-    if held:
-        yield b"".join(pending)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """Raises OSError, a full disk among them."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

@@ -248,3 +248,4 @@ async def caching_proxy(
             yield proxy
         finally:
             await proxy.fills.close()
+            await store.close()

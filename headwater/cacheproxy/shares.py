@@ -13,6 +13,7 @@ from typing import Final
 
 from headwater.settings.cache import CacheSettings
 
+NAME_DIGITS: Final = 32
 _OWNER_DIGITS: Final = 8
 # What `variants` and `rules.varying` append to a URL's key: the marker's generation and the digest of the selecting fields.
 _VARIANT = re.compile(r"@[0-9a-f]{16}#[0-9a-f]{32}\Z")
@@ -55,9 +56,10 @@ WHOLE: Final = Share()
 
 
 def file_name(key: str) -> str:
-    """SHA-256 of the key in hex; its first digits are those of the URL's key, which decide the owner."""
+    """Half of the key's SHA-256 in hex (the whole key stands in the file, and is compared); its first digits are those of the
+    URL's key, which decide the owner."""
     url_key = _VARIANT.sub("", key)
-    name = hashlib.sha256(key.encode()).hexdigest()
+    name = hashlib.sha256(key.encode()).hexdigest()[:NAME_DIGITS]
     if url_key == key:
         return name
     return hashlib.sha256(url_key.encode()).hexdigest()[:_OWNER_DIGITS] + name[_OWNER_DIGITS:]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cachetools import LRUCache
-
 from headwater.cacheproxy.diskstore import DiskStore
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES
+from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES, RAM_RESERVED
 from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, OpenObject
 from headwater.cacheproxy.purges import Purges
+from headwater.cacheproxy.renewals import Renewals
 from headwater.cacheproxy.shares import WHOLE, Share
 from headwater.cacheproxy.spool import Spool
+from headwater.rules.eviction import Ranking
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
 
 RAM_OBJECT_SHARE = 1 / 16  # one object takes at most this share of the memory, so that it cannot empty it
-
-CONFIRMED_REMEMBERED = 10_000
+LARGEST_IN_RAM = 1024 * 1024 * 1024
 
 
 class BodyUnreadable(Exception):
@@ -68,44 +67,68 @@ class Stored:
 
 
 class Store:
-    """Objects by cache key, within the budgets of `settings` (of several workers: the `share` of one)."""
+    """Objects by cache key, within the budgets of `settings` (of several workers: the `share` of one). What running fills hold
+    counts against the same budgets."""
 
     def __init__(self, folder: Path, settings: CacheSettings, log: Log, share: Share = WHOLE) -> None:
         settings = share.of_budget(settings)
-        self._ram: LRUCache[str, Stored] = LRUCache(max(1, settings.ram), getsizeof=_ram_cost)
-        self._ram_object_bytes = int(settings.ram * RAM_OBJECT_SHARE)
-        self._confirmed: LRUCache[str, Metadata] = LRUCache(CONFIRMED_REMEMBERED)
-        self._disk = DiskStore(folder, settings.disk, log, share)
+        self.disk = DiskStore(folder, settings.disk, log, share)
         self.purges = Purges(folder / "purges", log)
-        self.spool_folder = folder / "spool"
+        self.max_object = settings.max_object
+        self._ram: dict[str, Stored] = {}
+        self._ram_uses: Ranking[str] = Ranking(settings.ram)
+        self._ram_bytes = settings.ram
+        self._ram_reserved = 0
+        self._ram_object_bytes = min(int(settings.ram * RAM_OBJECT_SHARE), LARGEST_IN_RAM)
+        self.in_ram_bytes = min(settings.spool_in_ram, self._ram_object_bytes)
+        self._renewals = Renewals(folder / f"renewals.{share.index}", log)
+        self._taking_over: asyncio.Task[None] | None = None
 
     async def start(self, *, keeps_disk: bool = True) -> None:
-        """Finds what an earlier process left. Raises OSError when the folder cannot be used.
+        """Serves what an earlier process left as soon as this returns; counting it, before which nothing is written to disk,
+        goes on behind.
 
         Not `keeps_disk`: the worker that this one replaces still writes; `take_over_disk` follows when it has ended.
         """
-        await asyncio.to_thread(self._disk.start, keeps=keeps_disk)
+        await asyncio.to_thread(self.disk.start, keeps=False)
+        await asyncio.to_thread(self._renewals.load)
         await asyncio.to_thread(self.purges.start)
+        if keeps_disk:
+            self._taking_over = asyncio.create_task(asyncio.to_thread(self.disk.take_over), name="store take over")
 
     async def take_over_disk(self) -> None:
-        await asyncio.to_thread(self._disk.take_over)
+        """Returns when what lies on the disk is counted."""
+        if self._taking_over is None:
+            self._taking_over = asyncio.create_task(asyncio.to_thread(self.disk.take_over), name="store take over")
+        await asyncio.shield(self._taking_over)
+
+    async def close(self) -> None:
+        self.disk.close()
+        if self._taking_over is not None:
+            await self._taking_over
+        await self._renewals.close()
 
     def keeps(self, key: str) -> bool:
         """Whether this worker writes the object to disk."""
-        return self._disk.keeps(key)
+        return self.disk.keeps(key)
 
     def in_ram(self, key: str) -> Stored | None:
-        """What memory holds under `key` that is not purged; not counted as a look-up."""
+        """What memory holds under `key` that is not purged; a use of it, but not counted as a look-up."""
+        stored = self._unpurged_in_ram(key)
+        if stored is not None:
+            self._ram_uses.touch(key)
+        return stored
+
+    def _unpurged_in_ram(self, key: str) -> Stored | None:
         stored = self._ram.get(key)
         if stored is None:
             return None
         judged = self.purges.judge(stored.metadata)
-        if judged is stored.metadata:
-            return stored
         if judged is None:
-            self._ram.pop(key, None)
+            self._forget_in_ram(key)
             return None
-        stored = self._ram[key] = Stored(judged, stored.body)
+        if judged is not stored.metadata:
+            stored = self._ram[key] = Stored(judged, stored.body)
         return stored
 
     async def look_up(self, key: str) -> Stored | None:
@@ -114,15 +137,12 @@ class Store:
         if stored is not None:
             LOOKUPS.labels("ram").inc()
             return stored
-        found = await asyncio.to_thread(self._from_disk, key) if self._disk.may_hold(key) else None
+        found = await asyncio.to_thread(self._from_disk, key) if self.disk.may_hold(key) else None
         if found is None:
             LOOKUPS.labels("nowhere").inc()
             return None
         LOOKUPS.labels("disk").inc()
-        confirmed = self._confirmed.get(key)
-        if confirmed is not None and confirmed.etag == found.metadata.etag and confirmed.size_bytes == found.metadata.size_bytes:
-            found = Stored(confirmed, found.body)
-        judged = self.purges.judge(found.metadata)
+        judged = self.purges.judge(self._renewals.latest(found.metadata))
         if judged is None:
             found.close()
             await self.discard(key)
@@ -134,77 +154,105 @@ class Store:
 
     async def peek(self, key: str) -> tuple[str, Metadata | None]:
         """(ram, disk or nowhere, what is stored there and not purged); leaves no trace in counters or memory."""
-        stored = self.in_ram(key)
+        stored = self._unpurged_in_ram(key)
         if stored is not None:
             return "ram", stored.metadata
-        file = await asyncio.to_thread(self._disk.open, key) if self._disk.may_hold(key) else None
+        file = await asyncio.to_thread(self.disk.open, key, used=False) if self.disk.may_hold(key) else None
         if file is None:
             return "nowhere", None
         file.close()
-        judged = self.purges.judge(self._confirmed.get(key) or file.metadata)
+        judged = self.purges.judge(self._renewals.latest(file.metadata))
         return ("nowhere" if judged is None else "disk"), judged
 
     async def put(self, metadata: Metadata, spool: Spool) -> bool:
         """Stores a finished spool. False when neither RAM nor disk took it."""
-        self._confirmed.pop(metadata.key, None)
         data = spool.in_ram()
-        in_ram = data is not None and self._keep_in_ram(Stored(metadata, RamBody(data)))
-        if not in_ram:
-            self._ram.pop(metadata.key, None)
-        pieces = [data] if data is not None else _pieces_of(spool)
-        on_disk = await asyncio.to_thread(self._disk.write, metadata, pieces)
-        return in_ram or on_disk
+        if data is not None:
+            self.release_ram(spool.ram_bytes)  # the object takes its fill's place
+            spool.ram_bytes = 0
+            return await self.put_bytes(metadata, data)
+        self._forget_in_ram(metadata.key)
+        if spool.draft is None or spool.reservation is None or spool.passing:
+            return False
+        return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation)
 
     async def put_bytes(self, metadata: Metadata, body: bytes) -> bool:
         """As `put`, for a body in memory."""
         in_ram = self._keep_in_ram(Stored(metadata, RamBody(body)))
-        on_disk = await asyncio.to_thread(self._disk.write, metadata, [body])
+        if not in_ram:
+            self._forget_in_ram(metadata.key)
+        on_disk = await asyncio.to_thread(self.disk.write, metadata, [body])
         return in_ram or on_disk
 
     def confirm(self, metadata: Metadata) -> None:
-        """Takes the metadata that a 304 renewed. Only memory remembers it: after a restart the object is asked about again."""
+        """Takes the metadata that a 304 renewed. It is written down a moment later, so that a restart need not ask again."""
         stored = self._ram.get(metadata.key)
         if stored is not None:
             self._keep_in_ram(Stored(metadata, stored.body))
-        else:
-            self._confirmed[metadata.key] = metadata
+        self._renewals.note(metadata)
+
+    def reserve_ram(self, count: int) -> bool:
+        """Sets memory aside for a fill, giving up objects as it must."""
+        if not self._make_ram_room(count):
+            return False
+        self._ram_reserved += count
+        RAM_RESERVED.set(self._ram_reserved)
+        return True
+
+    def release_ram(self, count: int) -> None:
+        self._ram_reserved -= count
+        RAM_RESERVED.set(self._ram_reserved)
+
+    @property
+    def ram_taken_bytes(self) -> int:
+        """All that counts against the memory budget."""
+        return self._ram_uses.used + self._ram_reserved
 
     async def discard(self, key: str) -> None:
-        self._ram.pop(key, None)
-        self._confirmed.pop(key, None)
-        RAM_BYTES.set(self._ram.currsize)
-        await asyncio.to_thread(self._disk.discard, key)
+        self._forget_in_ram(key)
+        self._renewals.forget(key)
+        await asyncio.to_thread(self.disk.discard, key)
 
     def _from_disk(self, key: str) -> Stored | None:
-        file = self._disk.open(key)
+        file = self.disk.open(key)
         if file is None:
             return None
         if file.metadata.size_bytes > self._ram_object_bytes:
-            return Stored(file.metadata, DiskBody(file, self._disk))
+            return Stored(file.metadata, DiskBody(file, self.disk))
         try:
             return Stored(file.metadata, RamBody(file.read_all()))
         except (Damaged, OSError) as error:
-            self._disk.read_failed(key, error)
+            self.disk.read_failed(key, error)
             return None
         finally:
             file.close()
 
     def _keep_in_ram(self, stored: Stored) -> bool:
-        if _ram_cost(stored) > self._ram_object_bytes:
+        key, cost = stored.metadata.key, _ram_cost(stored)
+        if cost > self._ram_object_bytes:
             return False
-        self._ram[stored.metadata.key] = stored
-        RAM_BYTES.set(self._ram.currsize)
+        if key not in self._ram or self._ram_uses.size_of(key) != cost:
+            self._forget_in_ram(key)
+            if not self._make_ram_room(cost):
+                return False
+            self._ram_uses.add(key, cost)
+        self._ram[key] = stored
+        RAM_BYTES.set(self._ram_uses.used)
         return True
+
+    def _make_ram_room(self, count: int) -> bool:
+        while self._ram_uses.used + self._ram_reserved + count > self._ram_bytes:
+            victim = self._ram_uses.victim()
+            if victim is None:
+                return False
+            self._forget_in_ram(victim)
+        return True
+
+    def _forget_in_ram(self, key: str) -> None:
+        self._ram.pop(key, None)
+        self._ram_uses.remove(key)
+        RAM_BYTES.set(self._ram_uses.used)
 
 
 def _ram_cost(stored: Stored) -> int:
     return stored.metadata.size_bytes + 1024  # what the metadata and the entry itself take, roughly
-
-
-def _pieces_of(spool: Spool) -> Iterator[bytes]:
-    """The whole body of a finished spool, read blocking (in the writer's thread)."""
-    position = 0
-    while position < spool.length:
-        chunk = spool.rest_of_piece(position)
-        position += len(chunk)
-        yield chunk

@@ -11,12 +11,17 @@ from headwater.settings.units import DurationS, SizeBytes
 class CacheSettings(Settings):
     """One node's store and its fills."""
 
-    ram: SizeBytes = quantity("256 MiB", description="Bytes of bodies kept in memory, over the disk store.")
-    disk: SizeBytes = quantity("2 GiB", description="Bytes of bodies kept on disk; the least recently used go first.")
+    ram: SizeBytes = quantity(
+        "256 MiB", description="Bytes of bodies kept in memory, those of running fills included; never exceeded."
+    )
+    disk: SizeBytes = quantity(
+        "2 GiB",
+        description="Bytes kept on disk, in blocks of 4 KiB, those of running fills included; never exceeded (docs/eviction.md).",
+    )
     max_object: SizeBytes = quantity("512 MiB", description="Larger objects pass through and are not stored.")
     spool_in_ram: SizeBytes = quantity(
         "8 MiB",
-        description="A fill keeps this much in memory; a longer one goes on in an unlinked temporary file.",
+        description="A fill keeps this much in memory (at most a sixteenth of `ram`); a longer one is written to disk at once.",
     )
     connect_timeout: DurationS = quantity("2 s", description="Wait for a TCP connection to a parent.", gt=0)
     first_byte_timeout: DurationS = quantity("10 s", description="Wait for a parent's response header.", gt=0)

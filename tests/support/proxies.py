@@ -105,6 +105,7 @@ async def running_edge(
         open_doors(ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE)), [*doors], log, drain_s=1),
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
+        await store.take_over_disk()
         edge = RunningEdge(listen, proxy, client, lines, snapshot, store, gate)
         yield edge
     await asyncio.sleep(0)

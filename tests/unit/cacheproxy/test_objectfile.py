@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.cacheproxy.draft import Draft
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, open_object, write_object
+from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, footer_bytes, open_object
 
 
 def metadata(size: int, key: str = "video/videos/x") -> Metadata:
@@ -17,7 +18,13 @@ def metadata(size: int, key: str = "video/videos/x") -> Metadata:
 def write(folder: Path, body: bytes, pieces: int = 1) -> Path:
     path = folder / "object"
     step = max(1, -(-len(body) // pieces))
-    write_object(path, folder / "draft", metadata(len(body)), [body[at : at + step] for at in range(0, len(body), step)])
+    draft = Draft(folder)
+    for at in range(0, len(body), step):
+        draft.append(body[at : at + step])
+    size = draft.complete(metadata(len(body)))
+    draft.become(path, folder / "aside")
+    draft.close()
+    assert size == path.stat().st_size == len(body) + footer_bytes(metadata(len(body)))
     return path
 
 
@@ -64,6 +71,28 @@ def test_another_objects_file_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_body_of_another_length_leaves_nothing_behind(tmp_path: Path) -> None:
+    draft = Draft(tmp_path)
+    draft.append(b"1234")
     with pytest.raises(Damaged):
-        write_object(tmp_path / "object", tmp_path / "draft", metadata(5), [b"1234"])
+        draft.complete(metadata(5))
+    draft.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_after_a_drafts_end_reaches_no_other_file(tmp_path: Path) -> None:
+    draft = Draft(tmp_path)
+    draft.close()
+    with (tmp_path / "another").open("wb") as another:  # gets the number that the draft had
+        for late in (lambda: draft.append(b"x"), lambda: draft.read(0, 1), lambda: draft.become(tmp_path / "o", tmp_path / "a")):
+            with pytest.raises(OSError, match="closed"):
+                late()
+        assert another.tell() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["another"]
+
+
+def test_a_file_system_without_nameless_files_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.O_TMPFILE")
+    file = open_object(write(tmp_path, b"abc" * 1000), "video/videos/x")
+    assert file.read_all() == b"abc" * 1000
+    file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["object"]

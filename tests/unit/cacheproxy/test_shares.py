@@ -9,7 +9,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.cacheproxy.diskstore import FOOTER_ALLOWANCE_BYTES, DiskStore
+from headwater.cacheproxy.diskindex import BLOCK_BYTES
+from headwater.cacheproxy.diskstore import DiskStore
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.shares import Share, file_name
 from headwater.rules.varying import variant_key
@@ -83,7 +84,7 @@ def key_is_indexed(disk: DiskStore, key: str) -> bool:
 
 
 def test_a_share_keeps_its_own_budget(tmp_path: Path) -> None:
-    budget = 5 * (4 + FOOTER_ALLOWANCE_BYTES)
+    budget = 6 * BLOCK_BYTES  # five objects, and a sixth being written
     disks = [DiskStore(tmp_path, budget, LOG, Share(index, 2)) for index in range(2)]
     for disk in disks:
         disk.start()

@@ -1,0 +1,170 @@
+"""Which object leaves a full store: the one of a small random sample whose recent use, decayed, is least.
+
+Each use of an object weighs 1 and halves every half-life, counted in turnovers of the store (a turnover is as many bytes
+brought in as the budget holds). This is LRFU (Lee et al. 2001), between LRU (a half-life of nothing) and LFU (an endless one).
+Which half-life serves best depends on the traffic: new releases want a short memory, a long tail and scans a long one. So
+both are kept, two small stores that see one object in SIXTEENTH play them against each other (as in "miniature simulation",
+Waldspurger et al. 2017), and whichever hits more bytes chooses the victims.
+
+- Weights are kept as `log2(weight) + now / half-life`, which does not change until the next use ("forward decay", Cormode et
+  al. 2009): nothing is ever sorted again. The victim is the least of SAMPLE slots drawn at random.
+- What an object weighed when it left is remembered in a table of fixed rows, so that one that comes back is known.
+
+Every operation is O(1). What was measured, and what was tried and did not pay, stands in docs/eviction.md.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable
+from math import log2
+from typing import Final, Generic, TypeVar
+
+SAMPLE: Final = 24
+HALF_LIVES: Final = (2.0, 12.0)  # turnovers
+SIXTEENTH: Final = 16
+VERDICT_TURNOVERS: Final = 20.0  # over how many of the small stores' turnovers their hits are compared
+FIRST_ROWS: Final = 1 << 12  # of the table of those that left; it grows with the number of objects
+_NEVER: Final = -1e30
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Ranking(Generic[K]):
+    """Keys with their sizes, in units of the caller's below 2**32; `used` is the sum of the sizes.
+
+    The caller keeps to its budget: it removes `victim()` after `victim()` until there is room, then adds.
+    """
+
+    def __init__(self, budget: int, half_lives: tuple[float, ...] = HALF_LIVES, *, sample: int = SAMPLE) -> None:
+        self.used = 0
+        self._budget = max(1, budget)
+        self._sample = sample
+        self._now = 0.0  # turnovers so far
+        self._paces = [1.0 / half_life for half_life in half_lives]
+        self._chosen = 0  # the half-life that chooses victims
+        self._drawn = 0x9E3779B97F4A7C15
+        self._slots: dict[K, int] = {}
+        self._keys: list[K] = []
+        self._sizes = array("I")
+        self._weights = [array("d") for _ in half_lives]
+        self._left_tags = array("H", [0]) * FIRST_ROWS
+        self._left_weights = [array("f", [_NEVER]) * FIRST_ROWS for _ in half_lives]
+        self._small: list[Ranking[K]] = []
+        if len(half_lives) > 1:
+            self._small = [Ranking(budget // SIXTEENTH, (half_life,), sample=sample) for half_life in half_lives]
+        self._hits = [0.0] * len(half_lives)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._slots
+
+    def size_of(self, key: K) -> int | None:
+        slot = self._slots.get(key)
+        return None if slot is None else self._sizes[slot]
+
+    def touch(self, key: K) -> bool:
+        """Notes a use. False when the key is not here."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return False
+        for weights, pace in zip(self._weights, self._paces, strict=True):
+            weights[slot] = _sum(weights[slot], self._now * pace)
+        if self._small and _is_sampled(key):
+            self._compare(key, self._sizes[slot])
+        return True
+
+    def add(self, key: K, size: int) -> None:
+        """Takes a key in, with its first use; one that is here already gets the new size."""
+        self.remove(key)
+        self._now += size / self._budget
+        row, tag = self._row_of(key)
+        known = self._left_tags[row] == tag
+        self._slots[key] = len(self._keys)
+        self._keys.append(key)
+        self._sizes.append(size)
+        for weights, left, pace in zip(self._weights, self._left_weights, self._paces, strict=True):
+            use = self._now * pace
+            weights.append(_sum(left[row], use) if known else use)
+        self.used += size
+        if len(self._keys) > len(self._left_tags):
+            self._left_tags = array("H", [0]) * (2 * len(self._left_tags))
+            self._left_weights = [array("f", [_NEVER]) * len(self._left_tags) for _ in self._paces]
+        if self._small and _is_sampled(key):
+            self._compare(key, size)
+
+    def remove(self, key: K) -> int | None:
+        """Forgets the key but for what it weighed; its size, or None when it is not here."""
+        slot = self._slots.pop(key, None)
+        if slot is None:
+            return None
+        row, self_tag = self._row_of(key)
+        self._left_tags[row] = self_tag
+        size = self._sizes[slot]
+        last, last_size = self._keys.pop(), self._sizes.pop()
+        moves = slot < len(self._keys)  # the last slot's object moves into the gap
+        for weights, left in zip(self._weights, self._left_weights, strict=True):
+            left[row] = weights[slot]
+            weight = weights.pop()
+            if moves:
+                weights[slot] = weight
+        if moves:
+            self._slots[last], self._keys[slot], self._sizes[slot] = slot, last, last_size
+        self.used -= size
+        return size
+
+    def victim(self) -> K | None:
+        """The key to give up next; None when there is none. It stays until it is removed."""
+        count = len(self._keys)
+        if not count:
+            return None
+        weights = self._weights[self._chosen]
+        chosen, least = 0, float("inf")
+        drawn = self._drawn
+        for _ in range(self._sample):
+            drawn = (drawn * 6364136223846793005 + 1442695040888963407) & _MASK  # Knuth's MMIX generator
+            slot = ((drawn >> 32) * count) >> 32
+            if weights[slot] < least:
+                chosen, least = slot, weights[slot]
+        self._drawn = drawn
+        return self._keys[chosen]
+
+    def _compare(self, key: K, size: int) -> None:
+        """Lets the small stores see one request of the sample, and the better one choose from now on."""
+        fading = max(0.0, 1.0 - size / (self._small[0]._budget * VERDICT_TURNOVERS))
+        for index, small in enumerate(self._small):
+            self._hits[index] *= fading
+            if small.touch(key):
+                self._hits[index] += size
+            elif size <= small._budget:
+                while small.used + size > small._budget:
+                    victim = small.victim()
+                    assert victim is not None
+                    small.remove(victim)
+                small.add(key, size)
+        self._chosen = max(range(len(self._hits)), key=self._hits.__getitem__)
+
+    def _row_of(self, key: K) -> tuple[int, int]:
+        mixed = _mixed(key)
+        return (mixed >> 16) % len(self._left_tags), mixed & 0xFFFF
+
+
+def _mixed(key: Hashable) -> int:
+    """64 bits that depend on every bit of the key's hash."""
+    drawn = (hash(key) * 0x9E3779B97F4A7C15) & _MASK
+    return ((drawn ^ drawn >> 32) * 0xD6E8FEB86659FD93) & _MASK
+
+
+def _is_sampled(key: Hashable) -> bool:
+    return (hash(key) * 0x9E3779B97F4A7C15 >> 40) % SIXTEENTH == 0
+
+
+def _sum(one: float, other: float) -> float:
+    """log2(2**one + 2**other)."""
+    if one < other:
+        one, other = other, one
+    gap = one - other
+    return one if gap > 50 else one + log2(1.0 + 2.0**-gap)
