@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+from botocore.config import Config
+
 from headwater.settings.origin import S3Store
 from tests.support.deployments import free_port
 
@@ -25,8 +28,15 @@ class S3Server:
     folder: Path
 
     def bucket(self, name: str) -> S3Store:
-        """Settings of a fresh bucket; a folder of the server's is a bucket."""
-        (self.folder / name).mkdir()
+        """Settings of a fresh bucket, made through the server: a folder made behind its back it would see only later."""
+        boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        ).create_bucket(Bucket=name)
         return S3Store(kind="s3", endpoint=self.endpoint, bucket=name, prefix="lab")
 
 
@@ -36,8 +46,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     port = free_port()
     rclone = Path(sys.executable).with_name("rclone")
     command = [str(rclone), "serve", "s3", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{port}"]
-    # Nothing is cached, so that what one client wrote is there for the next; no config file of the user's is read.
-    command += ["--vfs-cache-mode", "off", "--dir-cache-time", "0", "--config", "/dev/null", "--log-level", "ERROR", str(folder)]
+    command += ["--config", "/dev/null", "--log-level", "ERROR", str(folder)]  # no config file of the user's
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         _wait_for(port, process)
