@@ -44,5 +44,5 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> TierStore:
 
 @pytest.fixture(params=["files", "memory"])
 def store_at_once(request: pytest.FixtureRequest, tmp_path: Path) -> TierStore:
-    """Stores that replace an object's body and metadata at once. So does a real S3; the test server writes one after the other."""
+    """Stores that replace body and metadata at once, as a real S3 does; the test server writes one after the other."""
     return FileObjects(tmp_path / "objects") if request.param == "files" else MemoryObjects()
