@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -22,7 +23,7 @@ from headwater.rules.bodyplan import (
     SendUnsatisfiable,
     SendWhole,
 )
-from headwater.rules.cachestatus import with_member
+from headwater.rules.cachestatus import CacheStatus, with_member
 from headwater.rules.fields import Fields, end_to_end, field, without
 from headwater.rules.ranges import Single
 from headwater.runtime.httpsite import SERVER_NAME
@@ -36,6 +37,7 @@ _NOT_MODIFIED_FIELDS = frozenset(
 )
 CORS_EXPOSED = "Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Repr-Digest, traceparent, Via"
 SMALL_BODY_BYTES = 64 * 1024 * 1024  # bodies in memory up to this size go out in one write
+JOINED_BODY_BYTES = 32 * 1024  # up to this size a copy behind the header costs less than a second write
 
 
 async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.StreamResponse:
@@ -84,24 +86,54 @@ async def relay(exchange: Exchange, answer: ParentAnswer) -> web.StreamResponse:
 
 def response_fields(exchange: Exchange, source: Source) -> Fields:
     """The source's fields as this hop passes them on."""
-    received = end_to_end(source.fields)
-    # What this hop says itself replaces what a parent said: browsers refuse a doubled Access-Control-Allow-Origin (Fetch).
-    fields = [*without(received, (*_OWN_FIELDS, *exchange.hidden, *exchange.answer_headers)), *exchange.answer_headers.items()]
-    age = field(received, "age") if source.age_s is None else str(int(source.age_s))
+    received = end_to_end(source.fields) if source.age_s is None else ()
+    return (
+        *hop_fields(
+            source.fields,
+            (*exchange.hidden,),
+            exchange.answer_headers,
+            field(received, "age") if source.age_s is None else str(int(source.age_s)),
+            exchange.node,
+            exchange.cache_status,
+            exchange.trace.header(),
+            field(received, "via"),
+            field(received, "cache-status"),
+        ),
+        *((("Accept-Ranges", "bytes"),) if source.status == 200 else ()),
+    )
+
+
+def hop_fields(
+    answer: Fields,
+    hidden: tuple[str, ...],
+    own: Mapping[str, str],
+    age: str | None,
+    node: str,
+    cache_status: CacheStatus | None,
+    traceparent: str,
+    via: str | None = None,
+    statuses: str | None = None,
+) -> Fields:
+    """The fields of `answer` with those that this hop says itself. `via` and `statuses` are what parents said of this very answer."""
+    kept, names_server = _passed_on(answer, (*hidden, *own))
+    fields = [*kept, *own.items()]
     if age is not None:
         fields.append(("Age", age))
-    via = field(received, "via") if source.age_s is None else None
-    own_via = f"1.1 {exchange.node}"
-    fields.append(("Via", f"{via}, {own_via}" if via else own_via))
-    if exchange.cache_status is not None:
-        upstream = field(received, "cache-status") if source.age_s is None else None
-        fields.append(("Cache-Status", with_member(upstream, exchange.cache_status)))
-    fields.append((TRACEPARENT, exchange.trace.header()))
-    if field(received, "server") is None:
+    fields.append(("Via", f"{via}, 1.1 {node}" if via else f"1.1 {node}"))
+    if cache_status is not None:
+        fields.append(("Cache-Status", with_member(statuses, cache_status)))
+    fields.append((TRACEPARENT, traceparent))
+    if not names_server:
         fields.append(("Server", SERVER_NAME))
-    if source.status == 200:
-        fields.append(("Accept-Ranges", "bytes"))
     return tuple(fields)
+
+
+@lru_cache(maxsize=1024)
+def _passed_on(answer: Fields, dropped: tuple[str, ...]) -> tuple[Fields, bool]:
+    """(fields, whether one is Server). What this hop says itself replaces what a parent said: browsers refuse a doubled
+    Access-Control-Allow-Origin (Fetch). The same for every hit of an object, so it is remembered."""
+    received = end_to_end(answer)
+    return without(received, (*_OWN_FIELDS, *dropped)), field(received, "server") is not None
 
 
 def _is_kept_by_not_modified(name: str) -> bool:
@@ -116,7 +148,8 @@ async def _send(
     data = source.in_ram
     if exchange.method != "HEAD" and data is not None and len(data) <= SMALL_BODY_BYTES:
         whole = first == 0 and (last is None or last == len(data) - 1)
-        return await _send_small(exchange, status, fields, data if whole else data[first : None if last is None else last + 1])
+        part = data if whole else data[first : None if last is None else last + 1]
+        return await (_send_small if len(part) <= JOINED_BODY_BYTES else _send_large)(exchange, status, fields, part)
     length = None if last is None else last - first + 1
     return await _stream(exchange, status, fields, length, source.read(first, last))
 
@@ -154,6 +187,18 @@ async def _send_small(exchange: Exchange, status: int, fields: Fields, body: byt
     await response.prepare(exchange.request)
     await response.write_eof()
     exchange.sent_bytes = len(body) if exchange.method != "HEAD" else 0
+    return response
+
+
+async def _send_large(exchange: Exchange, status: int, fields: Fields, body: bytes) -> web.StreamResponse:
+    """As `_send_small`, in two writes: joining header and body would copy the body once for each client."""
+    response = web.StreamResponse(status=status, headers=list(fields))
+    response.content_length = len(body)
+    exchange.header_sent(status)
+    await response.prepare(exchange.request)
+    await response.write(body)
+    await response.write_eof()
+    exchange.sent_bytes = len(body)
     return response
 
 

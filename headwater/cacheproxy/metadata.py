@@ -44,10 +44,17 @@ class Metadata:
         return tags_of(self.url_key or self.key, self.fields)
 
     def lifetime(self, negative_ttl_s: float) -> Lifetime:
-        life = lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
-        if self.stale_since is None:
-            return life
-        return replace(life, fresh_s=min(life.fresh_s, self.age_s(self.stale_since)))
+        known = self._lifetimes.get(negative_ttl_s)
+        if known is None:
+            known = lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
+            if self.stale_since is not None:
+                known = replace(known, fresh_s=min(known.fresh_s, self.age_s(self.stale_since)))
+            self._lifetimes[negative_ttl_s] = known
+        return known
+
+    @cached_property
+    def _lifetimes(self) -> dict[float, Lifetime]:
+        return {}
 
     def age_s(self, now: float) -> float:
         """RFC 9111 section 4.2.3. A clock that was set back must not make a response younger than it arrived."""

@@ -43,6 +43,9 @@ class SendUnsatisfiable:
     """416."""
 
 
+# The request fields that can lead to anything else than the whole body.
+_SELECTIVE = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"))
+
 BodyPlan = SendWhole | SendNotModified | SendPreconditionFailed | SendPart | SendParts | SendUnsatisfiable
 
 
@@ -52,7 +55,7 @@ def plan_body(method: str, asked: Fields, status: int, answer: Fields, size: int
     Preconditions come before ranges (RFC 9110 section 13.2.2) and count for successful answers only. While the size is
     unknown (a chunked fill under way) a range is answered whole, as section 14.2 permits.
     """
-    if status != 200:
+    if status != 200 or _SELECTIVE.isdisjoint(name.lower() for name, _ in asked):
         return SendWhole()
     etag, last_modified = field(answer, "etag"), field(answer, "last-modified")
     verdict = evaluate(
