@@ -31,6 +31,8 @@ from signer.grant import (
 
 GRANT_QUERY: Final = "grant"
 GRANT_COOKIE: Final = "headwater-grant"
+LONGEST_PLAIN_SEGMENT: Final = 64  # a first path segment longer than this may be a grant (`looks_like_token`)
+HOSTS_REMEMBERED: Final = 1024  # anybody can send any Host field
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class EdgeRole:
         self._own_host = deployment.edge(node).listen.host
         self._keys: dict[KeyId, VerifyKey] = {}
         self._keys_of: list[PublishedKey] | None = None
+        self._sites: dict[str, tuple[Site, ...]] = {}
+        self._sites_of: Snapshot | None = None
         # Verified once, then remembered until the keys change; expiry, path and network are checked at every use.
         self._grants: LRUCache[str, Grant] = LRUCache(grants_remembered)
 
@@ -81,6 +85,42 @@ class EdgeRole:
         except GrantRefused as refused:
             raise Refused(403, refused.refusal, refused.detail) from refused
         return Passage(presented.path, f"key:{grant.key_id}", grant.session)
+
+    def recall(
+        self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float
+    ) -> tuple[Site, str, str | None, str | None] | None:
+        """(site, path, asker, session) as `admit` and `authorise` would have them, for a grant in the path that was verified
+        before, or an unsigned site; None: ask them. The target is in normal form and has no query."""
+        if snapshot is not self._sites_of:
+            self._sites, self._sites_of = {}, snapshot
+        first = target[1 : target.find("/", 1)]
+        grant = None
+        if len(first) > LONGEST_PLAIN_SEGMENT:
+            grant = self._grants.get(first) if snapshot.keys is self._keys_of else None
+            if grant is None:
+                return None
+            target = target[len(first) + 1 :]
+        site = next((site for site in self._sites_at(host, snapshot) if target.startswith(site.settings.paths)), None)
+        if site is None or not site.settings.signed:
+            return None if site is None else (site, target, None, None)
+        if grant is None:
+            return None
+        try:
+            check_use(grant, target, client, now, snapshot.deployment.signing.leeway)
+        except GrantRefused:
+            return None
+        return site, target, f"key:{grant.key_id}", grant.session
+
+    def _sites_at(self, host: str, snapshot: Snapshot) -> tuple[Site, ...]:
+        """The sites that answer under a Host field, in order; remembered while the snapshot is the same."""
+        sites = self._sites.get(host)
+        if sites is None:
+            name = _host_name(host)
+            properties = snapshot.deployment.properties.items()
+            sites = tuple(Site(key, one) for key, one in properties if name == self._own_host or covers(one.hosts, name))
+            if len(self._sites) < HOSTS_REMEMBERED:
+                self._sites[host] = sites
+        return sites
 
     def parents(self, key: str, site: Site, snapshot: Snapshot) -> tuple[Parent, ...]:
         """The shields by their claim on the key: every edge asks the same one first. Unhealthy ones come last."""

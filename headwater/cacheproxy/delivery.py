@@ -11,6 +11,7 @@ from aiohttp import web
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.metrics import CUT_OFF
 from headwater.cacheproxy.parents import ParentAnswer, ParentTrouble
+from headwater.cacheproxy.roles import Site
 from headwater.cacheproxy.sources import Source
 from headwater.cacheproxy.spool import SpoolBroken
 from headwater.cacheproxy.store import BodyUnreadable
@@ -25,6 +26,7 @@ from headwater.rules.bodyplan import (
 )
 from headwater.rules.cachestatus import CacheStatus, with_member
 from headwater.rules.fields import Fields, end_to_end, field, without
+from headwater.rules.purging import TAG_FIELDS
 from headwater.rules.ranges import Single
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.trace import TRACEPARENT
@@ -38,6 +40,16 @@ _NOT_MODIFIED_FIELDS = frozenset(
 CORS_EXPOSED = "Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Repr-Digest, traceparent, Via"
 SMALL_BODY_BYTES = 64 * 1024 * 1024  # bodies in memory up to this size go out in one write
 JOINED_BODY_BYTES = 32 * 1024  # up to this size a copy behind the header costs less than a second write
+
+
+def hidden_fields(tier: str) -> tuple[str, ...]:
+    """What viewers need not see: an object's tags are a matter between the tiers and the site."""
+    return TAG_FIELDS if tier == "edge" else ()
+
+
+def cors_fields(site: Site) -> dict[str, str]:
+    """What lets players of other sites' pages read the answers of this one (Fetch standard)."""
+    return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": CORS_EXPOSED} if site.settings.cors else {}
 
 
 async def deliver(exchange: Exchange, source: Source, plan: BodyPlan) -> web.StreamResponse:
@@ -114,7 +126,7 @@ def hop_fields(
     via: str | None = None,
     statuses: str | None = None,
 ) -> Fields:
-    """The fields of `answer` with those that this hop says itself. `via` and `statuses` are what parents said of this very answer."""
+    """The fields of `answer` with this hop's own. `via` and `statuses` are what parents said of this very answer."""
     kept, names_server = _passed_on(answer, (*hidden, *own))
     fields = [*kept, *own.items()]
     if age is not None:

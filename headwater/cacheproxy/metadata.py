@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, field, merged
@@ -51,6 +52,11 @@ class Metadata:
                 known = replace(known, fresh_s=min(known.fresh_s, self.age_s(self.stale_since)))
             self._lifetimes[negative_ttl_s] = known
         return known
+
+    @cached_property
+    def rendered(self) -> dict[str, Any]:
+        """Header bytes made of this metadata, kept as long as it, by the name of whoever made them."""
+        return {}
 
     @cached_property
     def _lifetimes(self) -> dict[float, Lifetime]:

@@ -9,6 +9,7 @@ REQUESTS = counter(
     "Requests by how the answer was come by (hit, miss, collapsed, revalidated, stale, ...) and status class.",
     ["outcome", "status"],
 )
+FAST_LANE = counter("headwater_cache_fast_lane_total", "Requests answered by the fast lane; they count among all requests too.")
 SENT_BYTES = counter("headwater_cache_sent_bytes_total", "Body bytes sent, by outcome.", ["outcome"])
 FIRST_BYTE = histogram(
     "headwater_cache_first_byte_seconds", "Time from the request's header to the answer's header.", ["outcome"]

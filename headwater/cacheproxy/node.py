@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.doors import Door, open_doors
+from headwater.cacheproxy.fastlane import fast_lane
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.operatorapi import OperatorApi
 from headwater.cacheproxy.proxy import caching_proxy
@@ -49,8 +50,9 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(admin_app()), listeners.admin
         ),
         Supervised(context.log) as tasks,
+        fast_lane(context.name, role, settings, store, lambda: snapshots.current, gate, access_log) as protocol,
         open_doors(
-            ProxyServer(proxy.serve, gate, context.log, access_log.unreadable(context.name)),
+            ProxyServer(proxy.serve, gate, context.log, access_log.unreadable(context.name), protocol),
             doors_of(listeners, certificates),
             context.log,
         ),

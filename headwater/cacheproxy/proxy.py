@@ -14,7 +14,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.answering import Answering, asked_control
-from headwater.cacheproxy.delivery import CORS_EXPOSED
+from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.explaining import explained
 from headwater.cacheproxy.fills import FillOrder, Fills
@@ -29,7 +29,6 @@ from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
-from headwater.rules.purging import TAG_FIELDS
 from headwater.rules.requesttarget import BadTarget, parse_target
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
@@ -75,7 +74,7 @@ class CachingProxy:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request."""
         exchange = read_exchange(request, self._snapshot(), self._node)  # read
-        exchange.hidden = TAG_FIELDS if self._role.tier == "edge" else ()
+        exchange.hidden = hidden_fields(self._role.tier)
         with IN_FLIGHT.track_inprogress():
             try:
                 site = self._admit(exchange)
@@ -111,9 +110,7 @@ class CachingProxy:
             raise Refused(
                 405, "method_not_allowed", f"{exchange.method} is not possible here", headers={"Allow": ", ".join(METHODS)}
             )
-        if site.settings.cors:
-            exchange.answer_headers["Access-Control-Allow-Origin"] = "*"
-            exchange.answer_headers["Access-Control-Expose-Headers"] = CORS_EXPOSED
+        exchange.answer_headers |= cors_fields(site)
         exchange.site = site
         return site
 

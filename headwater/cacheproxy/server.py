@@ -72,7 +72,7 @@ class NamedRefusals(web.RequestHandler):
 
 
 class ProxyServer(web.Server):
-    """Makes a guarded connection for each client. `protocol` is the HTTP protocol's class."""
+    """Makes a guarded connection for each client. `protocol` makes the HTTP protocol in it."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class ProxyServer(web.Server):
         gate: Gate,
         log: Log,
         on_unreadable: OnUnreadable,
-        protocol: type[web.RequestHandler] = NamedRefusals,
+        protocol: Callable[..., web.RequestHandler] = NamedRefusals,
     ) -> None:
         limits = gate.limits
         super().__init__(

@@ -47,6 +47,10 @@ class CacheSettings(Settings):
         description="A parent that refused or stalled is asked last for this long.",
         ge=0,
     )
+    fast_lane: bool = Field(
+        True,
+        description="Plain requests for whole objects in memory are answered before the ordinary handler, with the same bytes.",
+    )
     grants_remembered: int = Field(
         100_000, description="Verified grants remembered per worker; the least recently used go first.", ge=1
     )

@@ -15,6 +15,7 @@ import structlog
 from edge.role import EdgeRole
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.doors import Door, open_doors
+from headwater.cacheproxy.fastlane import fast_lane
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
 from headwater.cacheproxy.roles import Site
@@ -76,6 +77,16 @@ def with_parents(deployment: Deployment, parents: list[Address], *, signed: bool
     return Snapshot(version=1, deployment=deployment.model_copy(update={"shields": shields, "properties": properties}))
 
 
+class _Lines(io.StringIO):
+    """The lines of an access log, those that wait for company included."""
+
+    access_log: AccessLog
+
+    def getvalue(self) -> str:
+        self.access_log.flush()
+        return super().getvalue()
+
+
 @asynccontextmanager
 async def running_edge(
     snapshot: Snapshot,
@@ -89,7 +100,8 @@ async def running_edge(
     settings = settings or CacheSettings()
     listen = snapshot.deployment.edge(EDGE).listen
     log = structlog.get_logger().bind()
-    lines = io.StringIO()
+    lines = _Lines()
+    access_log = lines.access_log = AccessLog("edge", lines)
     store = Store(folder / "store", settings, log)
     role = EdgeRole(EDGE, snapshot.deployment, settings.grants_remembered)
     edge: RunningEdge | None = None
@@ -102,7 +114,8 @@ async def running_edge(
 
     async with (
         caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate) as proxy,
-        open_doors(ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE)), [*doors], log, drain_s=1),
+        fast_lane(EDGE, role, settings, store, current, gate, access_log) as protocol,
+        open_doors(ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE), protocol), [*doors], log, drain_s=1),
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
         await store.take_over_disk()
