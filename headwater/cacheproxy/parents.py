@@ -53,6 +53,9 @@ class ParentAnswer:
         self.reason = response.reason
         self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
 
+        # aiohttp takes any loss of the connection for the end of a body that only the connection's end delimits.
+        self._lost = None if self.framed else _loss_of(response)
+
     @property
     def refuses_this_node(self) -> bool:
         """A parent of ours that does not serve us; no answer about the object."""
@@ -72,12 +75,27 @@ class ParentAnswer:
             except (aiohttp.ClientError, OSError) as error:
                 raise ParentTrouble(FillTrouble.RESET, repr(error)) from error
             if not chunk:
+                if (loss := self._loss()) is not None:
+                    raise ParentTrouble(FillTrouble.RESET, repr(loss))
                 return
             yield chunk
+
+    def _loss(self) -> BaseException | None:
+        lost = self._lost
+        return lost.exception() if lost is not None and lost.done() and not lost.cancelled() else None
 
     def close(self) -> None:
         """Ends the exchange; the connection is kept only when the body was read to its end."""
         self._response.release() if self._response.content.at_eof() else self._response.close()
+
+
+def _loss_of(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
+    """How the response's connection ended, once it has: with an exception when it was not closed in order."""
+    protocol = response.connection.protocol if response.connection is not None else None
+    lost = protocol.closed if protocol is not None else None
+    if lost is not None:
+        lost.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, though nobody may ask for it
+    return lost
 
 
 class ParentClient:

@@ -11,7 +11,8 @@ States
 
 Law
     - Unfinished is never end-of-file: COMPLETE is reached only by a framed end with the announced length and digest.
-    - Bytes of two versions are never mixed: a resumption needs the same strong validator and the same length.
+    - Bytes of two versions are never mixed: a resumption needs the same strong validator, and the same length where the first
+      parent told one. Where it did not (chunks), the length that the resuming part tells is the object's from then on.
     - Each parent in `parents` is asked at most once, in order; a caller that wants a second try names it twice.
     - An end state is final; later events change nothing and command nothing.
     - When followers leave and a parent fails in the same moment, leaving wins: nobody is there to resume for.
@@ -21,7 +22,7 @@ Rejected: asking two parents at once for one fill (doubles the load on the tier 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from headwater.rules.ranges import Single
@@ -192,16 +193,24 @@ class FillMachine:
     def _on_resumed_header(self, event: HeaderArrived, first: HeaderArrived) -> list[FillCommand]:
         if event.status >= 500:
             return self._ask_next(FillTrouble.SERVER_ERROR)
-        if event.etag != first.etag or event.size != first.size:
+        if event.etag != first.etag or (first.size is not None and event.size != first.size):
             return self._ask_next(FillTrouble.CHANGED)
-        if event.status == 206 and event.part is not None and event.part.first == self.received:
-            self.state = FillState.RECEIVING
+        if event.size is not None and event.size < self.received:
+            return self._ask_next(FillTrouble.CHANGED)
+        if event.status == 206 and event.size is not None and event.part is not None and event.part.first == self.received:
+            self._now_known(event, first)
             return []
         if event.status == first.status == 200:
-            self.state = FillState.RECEIVING
+            self._now_known(event, first)
             self._skip = self.received
             return [Skip(self.received)]
         return self._ask_next(FillTrouble.BAD_RESPONSE)
+
+    def _now_known(self, event: HeaderArrived, first: HeaderArrived) -> None:
+        """A resumption begins; what it tells of the body's end counts where the first parent did not tell it."""
+        self.state = FillState.RECEIVING
+        size = event.size if first.size is None else first.size
+        self.header = replace(first, size=size, framed=event.framed or size is not None)
 
     def _on_bytes(self, count: int) -> list[FillCommand]:
         skipped = min(self._skip, count)
@@ -243,9 +252,8 @@ class FillMachine:
         return [Ask(parent, self.received, self.header.etag)]
 
     def _resumable(self, header: HeaderArrived) -> bool:
-        """Only a strong validator and a known length prove that the rest belongs to what was sent."""
-        strong = header.etag is not None and not header.etag.startswith("W/")
-        return strong and header.size is not None and header.status == 200
+        """Only a strong validator proves that the rest belongs to what was sent: all bytes are the same (RFC 9110 8.8.1)."""
+        return header.etag is not None and not header.etag.startswith("W/") and header.status == 200
 
     def _end(self, state: FillState, trouble: FillTrouble | None = None) -> list[FillCommand]:
         self.state = state
