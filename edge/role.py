@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.parents import Parent
 from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, site_parents
+from headwater.rules.hostfield import host_name
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
 from headwater.settings.deployment import Deployment
@@ -61,7 +62,9 @@ class EdgeRole:
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1:
             raise Refused(400, "host_missing", "exactly one Host field was expected (RFC 9112 section 3.2)")
-        host = _host_name(hosts[0])
+        host = host_name(hosts[0])
+        if host is None:
+            raise Refused(400, "host_malformed", "the Host field is no host name or address with an optional port")
         path = _presented(request, target).path
         for name, settings in snapshot.deployment.properties.items():
             if path.startswith(settings.paths) and (host == self._own_host or covers(settings.hosts, host)):
@@ -115,7 +118,9 @@ class EdgeRole:
         """The sites that answer under a Host field, in order; remembered while the snapshot is the same."""
         sites = self._sites.get(host)
         if sites is None:
-            name = _host_name(host)
+            name = host_name(host)
+            if name is None:
+                return ()
             properties = snapshot.deployment.properties.items()
             sites = tuple(Site(key, one) for key, one in properties if name == self._own_host or covers(one.hosts, name))
             if len(self._sites) < HOSTS_REMEMBERED:
@@ -157,14 +162,6 @@ def _presented(request: web.BaseRequest, target: Target) -> _Presented:
         if name == GRANT_QUERY:
             return _Presented(value, target.path)
     return _Presented(request.cookies.get(GRANT_COOKIE), target.path)
-
-
-def _host_name(host: str) -> str:
-    """The name or address of a Host field, without its port, in lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
 
 
 def _verify_key(key: PublishedKey) -> VerifyKey:

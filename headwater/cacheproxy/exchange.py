@@ -11,7 +11,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.roles import ClientAddress, Passage, Site
 from headwater.rules.cachestatus import CacheStatus, Outcome
-from headwater.rules.fields import Fields, end_to_end
+from headwater.rules.fields import Fields, end_to_end, well_formed
 from headwater.rules.requesttarget import Target
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
 from headwater.settings.snapshot import Snapshot
@@ -54,6 +54,8 @@ class Exchange:
         """Passes a 1xx on while the client still waits for the answer (RFC 9110 section 15.2); HTTP/1.0 knows none."""
         transport = self.request.transport
         if self.status or transport is None or transport.is_closing() or self.request.version < (1, 1):
+            return
+        if not well_formed(fields):  # these lines are written here, not by aiohttp, which would refuse them
             return
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase if status in _KNOWN else ''}"]
         lines += [f"{name}: {value}" for name, value in end_to_end(fields)]

@@ -18,6 +18,29 @@ from headwater.runtime.trace import TRACEPARENT
 _PER_CLIENT: Final = ("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 # Each hop writes its own, or they must not come from outside.
 _PER_HOP: Final = ("host", "via", "cdn-loop", TRACEPARENT, NODE_HEADER, PROPERTY_HEADER, "expect")
+# Where a request came from and where it is going, as anybody may claim it: an upstream that built its answer from one of these
+# would have it stored for everybody, because no cache key has them.
+_CLAIMS: Final = (
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-host",
+    "x-original-host",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+)
+# Make another method of a GET behind the cache's back; those who send a POST for it may.
+_METHOD_OVERRIDES: Final = ("x-http-method", "x-http-method-override", "x-method-override")
 
 
 def hop_fields(exchange: Exchange, token: str, parents: tuple[Parent, ...]) -> Fields:
@@ -36,7 +59,7 @@ def hop_fields(exchange: Exchange, token: str, parents: tuple[Parent, ...]) -> F
 
 def client_fields(exchange: Exchange) -> Fields:
     """The client's end-to-end fields that an ordinary site gets to see."""
-    return without(end_to_end(exchange.fields), _PER_HOP)
+    return without(end_to_end(exchange.fields), (*_PER_HOP, *_CLAIMS))
 
 
 def fill_order(
@@ -45,7 +68,7 @@ def fill_order(
     """The order for a GET of the exchange's object; `stale` is what a 304 would confirm."""
     assert exchange.site is not None
     ordinary = not exchange.site.settings.signed
-    asked = without(client_fields(exchange), _PER_CLIENT) if ordinary else ()
+    asked = without(client_fields(exchange), (*_PER_CLIENT, *_METHOD_OVERRIDES)) if ordinary else ()
     encoding: Fields = () if ordinary else (("Accept-Encoding", "identity"),)
     stands_in = stale is not None and usable_on_error(stale.lifetime(negative_ttl_s), stale.age_s(exchange.now))
     return FillOrder(

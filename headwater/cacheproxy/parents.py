@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from headwater.cacheproxy.interim import OnInterim, ResponseWithInterim, on_interim_response
-from headwater.rules.fields import Fields
+from headwater.rules.fields import Fields, well_formed
 from headwater.rules.fill import FillTrouble
 from headwater.runtime.problems import PROBLEM_JSON
 from headwater.settings.cache import CacheSettings
@@ -165,7 +165,11 @@ class ParentClient:
             raise self._failed(parent, FillTrouble.RESET, error) from error
         except ValueError as error:
             raise ParentTrouble(FillTrouble.BAD_RESPONSE, repr(error)) from error
-        return ParentAnswer(response, self._settings.stall_timeout)
+        answer = ParentAnswer(response, self._settings.stall_timeout)
+        if answer.status < 200 or not well_formed(answer.fields):  # 101: no upgrade was asked for
+            response.close()
+            raise ParentTrouble(FillTrouble.BAD_RESPONSE, f"{parent.name}: no answer that can be passed on")
+        return answer
 
     def remember(self, parent: Parent, trouble: FillTrouble) -> None:
         """A trouble that shows the parent itself to be down puts it last for a while."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.answering import Answering, asked_control
@@ -29,7 +29,7 @@ from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
-from headwater.rules.requesttarget import BadTarget, parse_target
+from headwater.rules.requesttarget import BadTarget, TargetRefusal, origin_form, parse_target
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
@@ -39,6 +39,7 @@ from headwater.settings.snapshot import Snapshot
 
 STEPS: Final = ("read", "admit", "authorise", "key", "look up", "reuse, revalidate or fill", "plan", "deliver", "record")
 METHODS: Final = ("GET", "HEAD", "OPTIONS")  # of a signed property; an ordinary site takes any
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
 CLIENT_GONE: Final = 499  # in logs and metrics: the client left before it was answered
 
 
@@ -99,10 +100,12 @@ class CachingProxy:
         """The client's limits, the target and the property, or why this node does not serve them."""
         if self._gate is not None:
             self._gate.admit(exchange.request, exchange.client)
+        if exchange.request.version not in _VERSIONS:
+            raise Refused(505, "version_unsupported", "HTTP/1.1 and HTTP/1.0 are spoken here")
         try:
-            exchange.target = parse_target(exchange.request.raw_path)
+            exchange.target = parse_target(origin_form(exchange.request.raw_path, exchange.request.headers.get("Host")))
         except BadTarget as error:
-            raise Refused(400, error.refusal, str(error)) from error
+            raise Refused(414 if error.refusal is TargetRefusal.TOO_LONG else 400, error.refusal, str(error)) from error
         if self._node in _members(field(exchange.fields, "cdn-loop")):
             raise Refused(508, "loop_detected", f"the request came back to {self._node}: its parents form a loop")
         site = self._role.admit(exchange.request, exchange.target, exchange.snapshot)

@@ -26,6 +26,14 @@ HOP_BY_HOP: Final = frozenset(
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
+
+
+def well_formed(fields: Iterable[tuple[str, str]]) -> bool:
+    """Whether every name is a token and no value has a control byte: what may be written into a header (section 5.5)."""
+    return all(_TOKEN.match(name) and _VALUE.match(value) for name, value in fields)
+
+
 def field(fields: Iterable[tuple[str, str]], name: str) -> str | None:
     """The combined value of all lines of `name` (section 5.3), or None."""
     wanted = name.lower()

@@ -105,7 +105,6 @@ async def running_edge(
     store = Store(folder / "store", settings, log)
     role = EdgeRole(EDGE, snapshot.deployment, settings.grants_remembered)
     edge: RunningEdge | None = None
-    access_log = AccessLog("edge", lines)
     gate = Gate(limits or snapshot.deployment.edge(EDGE).limits)
     doors = doors or [Door(listen)]
 

@@ -53,7 +53,7 @@ def answers(received: bytes) -> list[Answer]:
     while received:
         head, _, rest = received.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        match = re.match(r"HTTP/1\.[01] (\d{3})", lines[0])
+        match = re.match(r"HTTP/[01]\.[0-9] (\d{3})", lines[0])
         assert match is not None, received[:200]
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         length = int(fields.get("content-length", 0))

@@ -410,7 +410,7 @@ async def test_a_damaged_file_is_fetched_again(deployment: Deployment, tmp_path:
         ("/videos/a%2fb", 400, "target_bad_escape"),
         ("/videos/a%00b", 400, "target_bad_escape"),
         ("/videos//x", 400, "target_empty_segment"),
-        ("/videos/" + "a" * 5000, 400, "target_too_long"),
+        ("/videos/" + "a" * 5000, 414, "target_too_long"),
         ("/other", 404, "path_unknown"),
     ],
 )
