@@ -3,6 +3,7 @@
 #   make demo    a whole CDN on this machine, with a video to watch; Ctrl-C stops it, a second start keeps all data
 #   make test    the tests, with a summary of what was skipped and why (TESTS=tests/unit runs some of them)
 #   make lint    style, types, import contracts
+#   make fuzz    the parsers under atheris for a minute in all (SECONDS=600 for longer)
 #   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
 #   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
 #   make clean   removes what the above made, but for the lab's data in var/
@@ -13,11 +14,12 @@ PAGES := origin/api/pages_static
 CONFIG ?= configs/lab.yaml
 TESTS ?=
 WORKERS ?= 2
+SECONDS ?= 60
 
 COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra install --extra pages
 
-.PHONY: help demo test lint docs lock clean
+.PHONY: help demo test lint fuzz docs lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -35,6 +37,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.fuzz $(SECONDS)
 
 docs: $(VENV)/runtime.stamp
 	$(BIN)/headwater config describe --output docs/settings.md
