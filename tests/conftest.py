@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -55,6 +56,15 @@ async def cold_video(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Another video, of many segments that nobody has watched; tests take theirs one by one."""
     file = flash_clip(tmp_path_factory.mktemp("clips") / "cold.mp4", seconds=24)
     video_id = await lab.upload(file)
+    await lab.whole_video(video_id)
+    return video_id
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def unwatched_video(lab: Lab, flash_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The flash clip once more, for what must be the first to watch it; other tests let the load test watch every video."""
+    copy = shutil.copy(flash_file, tmp_path_factory.mktemp("clips") / "unwatched.mp4")
+    video_id = await lab.upload(copy)
     await lab.whole_video(video_id)
     return video_id
 

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group
 AAC_FRAME_S = 1024 / 48000
 
 
-async def test_a_clip_uploaded_by_the_command_plays_through_the_edge_that_our_dns_names(lab: Lab, video_id: str) -> None:
+async def test_a_clip_uploaded_by_the_command_plays_through_the_edge_that_our_dns_names(lab: Lab, unwatched_video: str) -> None:
+    video_id = unwatched_video
     playback = await lab.ask(f"/api/v1/videos/{video_id}/playback", params={"via": "dns"})
     assert (playback["status"], playback["reason"]) == ("playable", None)
     host = playback["logical_host"]
@@ -37,7 +38,8 @@ async def test_a_clip_uploaded_by_the_command_plays_through_the_edge_that_our_dn
     assert [one.response.content for one in first] == [one.response.content for one in again]
 
 
-async def test_one_trace_id_is_in_the_access_logs_of_all_three_tiers(lab: Lab, video_id: str) -> None:
+async def test_one_trace_id_is_in_the_access_logs_of_all_three_tiers(lab: Lab, unwatched_video: str) -> None:
+    video_id = unwatched_video
     playback = await lab.ask(f"/api/v1/videos/{video_id}/playback", params={"via": "address", "region": "ap"})
     viewer = Viewer(lab, lab.edges["sin-1"])
     # Nobody else fetches the poster, so that every tier has to ask the next one.
