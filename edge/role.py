@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.parents import Parent
-from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, site_parents
+from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, secure_url, site_parents
 from headwater.rules.hostfield import host_name
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
@@ -135,7 +135,7 @@ class EdgeRole:
         names = ranked(key.encode(), ((name, shield.weight) for name, shield in shields.items())) or sorted(shields)
         names.sort(key=lambda name: not snapshot.healthy(name))
         order = names if len(names) > 1 else names * 2
-        return tuple(Parent(name, shields[name].listen.url) for name in order)
+        return tuple(Parent(name, shields[name].listen.url, secure_url=secure_url(shields[name].tls)) for name in order)
 
     def _verified(self, token: str, snapshot: Snapshot) -> Grant:
         if snapshot.keys is not self._keys_of:

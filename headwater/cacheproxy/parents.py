@@ -25,11 +25,13 @@ _PARENT_AT_FAULT = frozenset((FillTrouble.CONNECT, FillTrouble.NO_HEADER, FillTr
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The node to ask: its name (for logs and Cache-Status) and base URL; `ours` is a tier of this deployment."""
+    """The node to ask: its name (for logs and Cache-Status) and base URL; `ours` is a tier of this deployment, which may have
+    a `secure_url` for those that hold a certificate of their own."""
 
     name: str
     url: str
     ours: bool = True
+    secure_url: str | None = None
 
 
 class ParentTrouble(Exception):
@@ -144,17 +146,19 @@ class ParentClient:
     ) -> ParentAnswer:
         """Sends the request and waits for the header. Raises ParentTrouble. The caller closes the answer."""
         on_interim_response.set(on_interim)
+        secured = parent.ours and self._tls is not None and parent.secure_url is not None
+        base = parent.secure_url if secured and parent.secure_url is not None else parent.url
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout):
                 response = await self._session.request(
                     method,
-                    URL(parent.url + path, encoded=True),
+                    URL(base + path, encoded=True),
                     headers=fields,
                     data=body,
                     allow_redirects=False,
                     # Certificates of our own tiers name nodes: addresses move, and one name serves every listener.
-                    ssl=self._tls if parent.ours and self._tls is not None else True,
-                    server_hostname=parent.name if parent.ours and self._tls is not None else None,
+                    ssl=self._tls if secured and self._tls is not None else True,
+                    server_hostname=parent.name if secured else None,
                 )
         except aiohttp.ClientConnectorError as error:
             raise self._failed(parent, FillTrouble.CONNECT, error) from error

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.parents import Parent
 from headwater.rules.requesttarget import Target
+from headwater.settings.listening import Tls
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Property
 
@@ -53,8 +54,14 @@ def site_parents(site: Site, snapshot: Snapshot, byte_server_tries: int) -> tupl
     """Those who have the property's originals: the origin's byte server, or the ordinary site itself (asked once: an
     upstream that is not ours must not see a request twice)."""
     if site.settings.parent == ORIGIN_PARENT:
-        return (Parent("origin-bytes", snapshot.deployment.origin.bytes.listen.url),) * byte_server_tries
+        settings = snapshot.deployment.origin.bytes
+        return (Parent("origin-bytes", settings.listen.url, secure_url=secure_url(settings.tls)),) * byte_server_tries
     return (Parent("upstream", site.settings.parent.rstrip("/"), ours=False),)
+
+
+def secure_url(tls: Tls | None) -> str | None:
+    """Where a tier listens with TLS."""
+    return None if tls is None else f"https://{tls.listen}"
 
 
 class Role(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,18 +38,20 @@ async def _name_server(request: web.Request, response: web.StreamResponse) -> No
 
 
 @asynccontextmanager
-async def serve_handler(handler: Handler, address: Address, *, drain_s: float = DRAIN_S, **server: Any) -> AsyncIterator[None]:
+async def serve_handler(
+    handler: Handler, address: Address, *, drain_s: float = DRAIN_S, tls: ssl.SSLContext | None = None, **server: Any
+) -> AsyncIterator[None]:
     """Serves one handler for every request, without routing. `server` are arguments of `aiohttp.web.Server`."""
     runner = web.ServerRunner(web.Server(handler, access_log=None, **server), handle_signals=False, shutdown_timeout=drain_s)
-    async with _serving(runner, address):
+    async with _serving(runner, address, tls):
         yield
 
 
 @asynccontextmanager
-async def _serving(runner: web.BaseRunner, address: Address) -> AsyncIterator[None]:
+async def _serving(runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port, backlog=LISTEN_BACKLOG)
+        site = web.TCPSite(runner, address.host, address.port, backlog=LISTEN_BACKLOG, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

@@ -95,6 +95,8 @@ def _load(settings: Tls) -> tuple[ssl.SSLContext, dict[str, ssl.SSLContext]]:
 
 
 def _server_context(settings: Tls, files: CertificateFiles) -> ssl.SSLContext:
+    for path in _paths(files):
+        path.stat()  # its error names the file; the one of `load_cert_chain` does not
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM[settings.minimum]
     context.set_ciphers(_CIPHERS)

@@ -99,6 +99,8 @@ class Deployment(Settings):
         yield "origin.api.admin", self.origin.api.admin
         yield "origin.bytes.listen", self.origin.bytes.listen
         yield "origin.bytes.admin", self.origin.bytes.admin
+        if self.origin.bytes.tls is not None:
+            yield "origin.bytes.tls.listen", self.origin.bytes.tls.listen
         yield "origin.transcoder_admin", self.origin.transcoder_admin
         yield "dns.listen", self.dns.listen
         yield "dns.admin", self.dns.admin

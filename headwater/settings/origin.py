@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from headwater.settings.listening import Tls
 from headwater.settings.model import Settings, quantity
 from headwater.settings.topology import Node
 from headwater.settings.units import DurationS, ListenAddress, SizeBytes
@@ -112,12 +113,16 @@ class Catalogue(Settings):
     )
 
 
+class ByteServer(Node):
+    tls: Tls | None = Field(None, description="TLS beside `listen`, for shields; none by default.")
+
+
 class Origin(Settings):
     """The origin's three processes: API and pages, byte server, transcoder."""
 
     api: Node = Field(description="API and pages.")
     public_url: str = Field(description="Base URL under which browsers reach the API.", pattern=r"^https?://[^/]+$")
-    bytes: Node = Field(description="The byte server that shields ask.")
+    bytes: ByteServer = Field(description="The byte server that shields ask.")
     transcoder_admin: ListenAddress = Field(description="Where the transcoder answers /metrics and /healthz.")
     catalogue: Catalogue = Field(Catalogue(), description="Metadata database.")
     masters: Store = Field(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from headwater.runtime.httpsite import admin_app, serve_app, serve_handler
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
+from headwater.runtime.tls import Certificates
 from origin.byteserver.accesslog import AccessLog
 from origin.byteserver.handler import ByteHandler
 from origin.tiers.mover import Mover
@@ -29,7 +30,14 @@ async def byteserver_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("write-read-counts", tracker.flush_on)
         tasks.start("move-between-tiers", lambda: mover.move_on(context.deployment.origin.tiers.review))
         handler = ByteHandler(objects, lambda: snapshots.current, tracker.record, access_log, context.log, context.name)
-        async with serve_app(admin_app(), settings.admin), serve_handler(handler, settings.listen):
+        async with AsyncExitStack() as listeners:
+            await listeners.enter_async_context(serve_app(admin_app(), settings.admin))
+            await listeners.enter_async_context(serve_handler(handler, settings.listen))
+            if settings.tls is not None:
+                certificates = Certificates(settings.tls, context.log)
+                tasks.start("watch-certificates", certificates.watch)
+                secured = serve_handler(handler, settings.tls.listen, tls=certificates.context)
+                await listeners.enter_async_context(secured)
             yield
     access_log.flush()
     await tracker.flush()
