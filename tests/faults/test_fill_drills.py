@@ -1,4 +1,4 @@
-"""Drills of shared and broken fills: what other caches do in the same three experiments is told in docs/benchmarks.md."""
+"""Drills of shared and broken fills; docs/fill-drills.md tells what other caches do in the same three experiments."""
 
 from __future__ import annotations
 
