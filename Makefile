@@ -6,6 +6,7 @@
 #   make fuzz    the parsers under atheris for a minute in all (SECONDS=600 for longer)
 #   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
 #   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
+#   make bench   our edge beside nginx, Varnish, Traffic Server and HAProxy (sudo bench/install-peers first); QUICK=1 for 3 minutes
 #   make clean   removes what the above made, but for the lab's data in var/
 
 VENV := .venv
@@ -19,7 +20,7 @@ SECONDS ?= 60
 COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra install --extra pages
 
-.PHONY: help demo test lint fuzz docs lock clean
+.PHONY: bench help demo test lint fuzz docs lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -40,6 +41,9 @@ lint: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.fuzz $(SECONDS)
+
+bench: $(VENV)/runtime.stamp
+	$(BIN)/python -m bench.speed $(if $(QUICK),--quick)
 
 docs: $(VENV)/runtime.stamp
 	$(BIN)/headwater config describe --output docs/settings.md

@@ -1,0 +1,143 @@
+"""docs/benchmarks.md and its plot, from what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.speed.coldpath import Added
+from bench.speed.load import Case, Measured
+from bench.speed.servers import Server
+
+OURS = ("Headwater", "Headwater, aiohttp path alone")
+GOALS = {("10k", False): 1.3, ("1024k", False): 1.5, ("10k", True): 1.0, ("1024k", True): 1.0}
+ALONE_GOALS = {"10k": 0.5, "1024k": 1.5}
+_BEGIN, _END = "<!-- speed -->", "<!-- /speed -->"
+_COLOURS = ("#1f6feb", "#7aa7f0", "#8b949e", "#b08800", "#6e40c9", "#2da44e")
+
+Results = Mapping[Case, Mapping[str, Measured]]
+
+
+def title_of(case: Case) -> str:
+    kib = int(case.name[:-1])
+    size = f"{kib // 1024} MiB" if kib >= 1024 else f"{kib} KiB"
+    return f"{size}, {'TLS 1.3' if case.tls else 'plaintext'}, {case.connections} connections"
+
+
+def ratio(found: Mapping[str, Measured], name: str) -> tuple[float, str] | None:
+    """(requests/s over those of the fastest peer, that peer), when both were measured without errors."""
+    peers = {peer: one for peer, one in found.items() if peer not in OURS and not one.errors}
+    if name not in found or found[name].errors or not peers:
+        return None
+    fastest = max(peers, key=lambda peer: peers[peer].requests_per_s)
+    return found[name].requests_per_s / peers[fastest].requests_per_s, fastest
+
+
+def section(
+    results: Results, servers: Sequence[Server], missing: Sequence[str], cold: Added | None, seconds: float, busy: float
+) -> str:
+    """The Markdown between the marks."""
+    lines = [
+        _BEGIN,
+        "## Speed beside other caches",
+        "",
+        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `make bench`, each figure over {seconds:g} s; {_machine()}.",
+        f"One core for the server, one for the load (wrk). Load average when it began: {busy:.1f}"
+        + (" (**other work shared the cores: only the ratios of this run mean something**)." if busy > 1 else "."),
+        "",
+        "![Requests per second relative to the fastest peer](pictures/bench-speed.svg)",
+        "",
+        *(f"- {server.name}: {server.note}" for server in servers),
+        *(f"- {why}" for why in missing),
+        "",
+        "| | server | requests/s | p50 ms | p99 ms | CPU s per GB | requests/s to best peer | CPU s to best peer |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for case, found in results.items():
+        title = title_of(case)
+        for name, one in found.items():
+            lines.append(f"| {title} | {name} | {_figures(found, name, one)} |")
+            title = ""
+    lines += ["", *_goals(results)]
+    if cold is not None:
+        lines += ["", *_cold(cold)]
+    return "\n".join([*lines, _END]) + "\n"
+
+
+def _figures(found: Mapping[str, Measured], name: str, one: Measured) -> str:
+    if one.errors:
+        return f"{one.errors} errors | | | | | "
+    against = ratio(found, name) if name in OURS else None
+    figures = f"{one.requests_per_s:,.0f} | {one.p50_ms:.2f} | {one.p99_ms:.2f} | {one.cpu_s_per_gb:.3f}"
+    thrift = min((other.cpu_s_per_gb for peer, other in found.items() if peer not in OURS and not other.errors), default=0.0)
+    cpu = f"{one.cpu_s_per_gb / thrift:.2f}" if name in OURS and thrift else ""
+    return f"{figures} | {f'**{against[0]:.2f}** {against[1]}' if against else ''} | {cpu}"
+
+
+def _goals(results: Results) -> list[str]:
+    lines = ["| goal (64 connections) | wanted | reached |", "|---|---:|---:|"]
+    for case, found in results.items():
+        if case.connections != 64:
+            continue
+        wanted = (GOALS.get((case.name, case.tls)), None if case.tls else ALONE_GOALS.get(case.name))
+        for name, least in zip(OURS, wanted, strict=True):
+            got = ratio(found, name)
+            if least is not None and got is not None:
+                mark = "yes" if got[0] >= least else "**no**"
+                lines.append(f"| {name}: {title_of(case)} | {least:.1f} | {got[0]:.2f} {mark} |")
+    return lines
+
+
+def _cold(cold: Added) -> list[str]:
+    rows = (("the site itself", cold.direct), ("through an edge", cold.one_tier), ("through edge and shield", cold.two_tiers))
+    added = cold.per_tier_ms
+    return [
+        "## Cold path",
+        "",
+        f"Milliseconds until the first byte of a 10 KiB object that no cache has; {cold.requests} by each way, one by one.",
+        "",
+        "| | p50 | p99 |",
+        "|---|---:|---:|",
+        *(f"| {name} | {p50:.2f} | {p99:.2f} |" for name, (p50, p99) in rows),
+        f"| **added by a tier** (the worse of the two; goal at most 2) | {added[0]:.2f} | {added[1]:.2f} |",
+    ]
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def put_into(file: Path, text: str) -> None:
+    """Replaces what stands between the marks, or adds it at the end; the rest of the page is others'."""
+    page = file.read_text() if file.exists() else "# Benchmarks\n"
+    before, begin, rest = page.partition(_BEGIN)
+    after = rest.partition(_END)[2].lstrip("\n") if begin else ""
+    file.write_text(f"{before.rstrip()}\n\n{text}" + (f"\n{after}" if after else ""))
+
+
+def plot(results: Results) -> str:
+    """An SVG: for each case with 64 connections one bar a server, as a multiple of the fastest peer."""
+    cases = [case for case in results if case.connections == 64]
+    names = list(dict.fromkeys(name for case in cases for name in results[case]))
+    bar, gap, left, scale = 13, 16, 190, 190
+    rows, y = [], 34
+    for case in cases:
+        peers = [one.requests_per_s for name, one in results[case].items() if name not in OURS and not one.errors]
+        rows.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{title_of(case).rpartition(",")[0]}</text>')
+        for name, one in results[case].items():
+            share = 0.0 if one.errors or not peers else one.requests_per_s / max(peers)
+            colour = _COLOURS[names.index(name) % len(_COLOURS)]
+            rows.append(f'<rect x="{left}" y="{y}" width="{share * scale:.0f}" height="{bar - 2}" fill="{colour}"/>')
+            rows.append(f'<text x="{left + share * scale + 4:.0f}" y="{y + 10}">{share:.2f} {name}</text>')
+            y += bar
+        y += gap
+    line = f'<line x1="{left + scale}" y1="24" x2="{left + scale}" y2="{y - gap}" stroke="#8b949e" stroke-dasharray="3 3"/>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{y}" font-family="sans-serif" font-size="11">'
+    caption = f'<text x="{left}" y="16" font-weight="bold">Requests per second; 1.0 is the fastest peer, 64 connections</text>'
+    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return "\n".join([head, ground, caption, line, *rows, "</svg>", ""])

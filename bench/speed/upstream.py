@@ -1,0 +1,34 @@
+"""The site behind every cache of the bench: `/…/{n}k` is a body of n KiB, the same bytes each time, fresh for an hour."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+
+import uvloop
+from aiohttp import web
+
+_SEED = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(256)) * 128  # 1 MiB that does not compress
+
+
+def body_of(path: str) -> bytes:
+    """The body for a path whose last segment is `{n}k` with or without more behind a dash."""
+    kib = int(path.rsplit("/", 1)[-1].partition("k")[0])
+    return (_SEED * (kib // 1024 + 1))[: kib * 1024]
+
+
+async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    headers = {"Cache-Control": "public, max-age=3600", "ETag": '"1"', "Content-Type": "video/mp4"}
+    return web.Response(body=body_of(request.path), headers=headers)
+
+
+async def serve(port: int) -> None:
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
