@@ -106,7 +106,7 @@ class _Head:
 class LaneConnection(NamedRefusals):
     """The ordinary server protocol, with the lane in front of its parser."""
 
-    __slots__ = ("_at_boundary", "_block", "_host", "_lane", "_lane_client", "_log_template")
+    __slots__ = ("_at_boundary", "_block", "_host", "_lane", "_lane_client", "_log_template", "_rated")
 
     def __init__(self, lane: FastLane, server: web.Server, **arguments: Any) -> None:
         super().__init__(server, **arguments)
@@ -116,6 +116,7 @@ class LaneConnection(NamedRefusals):
         self._host = ""
         self._log_template = ""
         self._lane_client: ClientAddress | None = None
+        self._rated = True  # whether the client has a rate that its requests count against
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter  # of the ordinary handler for its next request
@@ -146,7 +147,7 @@ class LaneConnection(NamedRefusals):
             return False
         assert self._lane_client is not None
         if transport.get_write_buffer_size() or not self._lane.answer(
-            transport, data[4 : end - 9].decode("latin-1"), self._host, self._lane_client, self._log_template
+            transport, data[4 : end - 9].decode("latin-1"), self._host, self._lane_client, self._rated, self._log_template
         ):
             return False
         self._request_count += 1
@@ -161,6 +162,7 @@ class LaneConnection(NamedRefusals):
             return False
         self._block, self._host = block, fields["host"]
         self._lane_client = ipaddress.ip_address(peer[0])
+        self._rated = self._lane.gate.is_rated(self._lane_client)
         self._log_template = self._lane.log_template(self._lane_client, self._host, fields.get("user-agent"))
         return True
 
@@ -181,7 +183,7 @@ class FastLane:
         limits = gate.limits
         self.longest_bytes = min(LONGEST_REQUEST_BYTES, limits.request_line, limits.header_field, limits.header)
         self.most_fields = limits.header_fields
-        self._gate = gate
+        self.gate = gate
         self._node = node
         self._role = role
         self._hidden = hidden_fields(role.tier)
@@ -211,7 +213,9 @@ class FastLane:
         }
         return self._access_log.line_template(known, _OPEN_NAMES)
 
-    def answer(self, transport: asyncio.Transport, target: str, host: str, client: ClientAddress, log_template: str) -> bool:
+    def answer(
+        self, transport: asyncio.Transport, target: str, host: str, client: ClientAddress, rated: bool, log_template: str
+    ) -> bool:
         """Answers a plain GET for `target` when that is a whole hit; else False, and nothing has happened."""
         started, now = time.perf_counter(), time.time()
         if "?" in target or "#" in target:  # the key has marks of its own for variants
@@ -231,7 +235,7 @@ class FastLane:
         age_s = metadata.age_s(now)
         if head.parts is None or age_s >= head.fresh_s:
             return False
-        if self._gate.rate_wait_s(client):  # the ordinary handler finds the same, and refuses
+        if rated and self.gate.rate_wait_s(client):  # the ordinary handler finds the same, and refuses
             return False
         trace_id, span_id = self._next_trace()
         until_age, until_ttl, until_trace, rest = head.parts

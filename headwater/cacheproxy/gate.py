@@ -109,6 +109,10 @@ class Gate:
             detail = f"more than {self.limits.client_rate:g} requests a second of one client"
             raise Refused(429, Limit.CLIENT_RATE, detail, headers={"Retry-After": str(math.ceil(wait_s))})
 
+    def is_rated(self, client: ClientAddress) -> bool:
+        """Whether a client's requests are counted against a rate at all."""
+        return self._rates is not None and not self._is_exempt(client)
+
     def rate_wait_s(self, client: ClientAddress) -> float:
         """Takes one request from the client's rate: 0, or the seconds it should have waited."""
         if self._rates is None or self._is_exempt(client):

@@ -21,6 +21,7 @@ from headwater.rules.httpdate import format_http_date
 from headwater.rules.purging import PurgeKind, PurgeRecord
 from headwater.runtime.metrics import value
 from headwater.settings.cache import CacheSettings
+from headwater.settings.limits import Limits
 from headwater.settings.snapshot import PublishedKey, Snapshot
 from signer.grant import Algorithm, Grant, KeyId, SigningKey, mint
 from tests.support.deployments import lab_deployment
@@ -405,3 +406,16 @@ async def test_objects_that_are_no_plain_whole_hit_go_the_ordinary_way(tmp_path:
     async with two_edges(tmp_path) as edges:
         token = edges.tokens["valid"]
         assert await laned(edges.fast, get(token, name), get(token, name), get(token, name)) == 0
+
+
+async def test_a_clients_rate_holds_in_the_lane_too(tmp_path: Path) -> None:
+    limits = Limits(client_rate=0.01, client_burst=6, exempt=[])
+    async with (
+        scripted_parent(parent_script) as parent,
+        running_edge(snapshot_for(tmp_path / "a", parent), tmp_path / "a", limits=limits) as edge,
+    ):
+        token = tokens()["valid"]
+        await laned(edge, get(token))
+        assert await laned(edge, *[get(token)] * 9) == 5
+        lines = [json.loads(line) for line in edge.log.getvalue().splitlines()]
+        assert [line["status"] for line in lines] == [200] * 6 + [429] * 4

@@ -1,0 +1,51 @@
+"""The bench reads wrk's report exactly, compares without favour, and leaves the rest of its page alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.speed.load import Measured, parsed
+from bench.speed.report import put_into, ratio
+from bench.speed.upstream import body_of
+
+REPORT = """Running 1s test @ http://127.0.0.1:1/
+  1 threads and 64 connections
+  Latency Distribution
+     50%    5.88ms
+     75%    9.00ms
+     90%   12.00ms
+     99%    1.20s
+  1000 requests in 1.00s, 10.00MB read
+  Socket errors: connect 0, read 1, write 0, timeout 2
+  Non-2xx or 3xx responses: 3
+Requests/sec:    999.50
+Transfer/sec:     10.00MB
+"""
+
+
+def test_a_report_of_wrk_is_read_with_its_units_and_its_errors() -> None:
+    assert parsed(REPORT, cpu_s=0.5) == Measured(999.5, 5.88, 1200.0, 0.5 / (10 * 2**20 / 1e9), 6)
+    with pytest.raises(ValueError, match="wrk said"):
+        parsed("unable to connect", 0.0)
+
+
+def test_the_ratio_is_against_the_fastest_peer_that_made_no_errors() -> None:
+    found = {
+        "Headwater": Measured(300, 1, 1, 1, 0),
+        "nginx": Measured(200, 1, 1, 1, 0),
+        "Varnish": Measured(900, 1, 1, 1, 5),
+    }
+    assert ratio(found, "Headwater") == (1.5, "nginx")
+
+
+def test_bodies_have_the_size_that_their_path_says() -> None:
+    assert [len(body_of(f"/videos/x/{name}")) for name in ("10k", "1024k", "10k-7")] == [10240, 2**20, 10240]
+
+
+def test_the_page_keeps_what_others_wrote(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("# Benchmarks\n\nbefore\n\n<!-- speed -->\nold\n<!-- /speed -->\n\n## After\n")
+    put_into(page, "<!-- speed -->\nnew\n<!-- /speed -->\n")
+    assert page.read_text() == "# Benchmarks\n\nbefore\n\n<!-- speed -->\nnew\n<!-- /speed -->\n\n## After\n"
