@@ -20,11 +20,11 @@ from collections.abc import Hashable
 from math import log2
 from typing import Final, Generic, TypeVar
 
-SAMPLE: Final = 24
-HALF_LIVES: Final = (2.0, 12.0)  # turnovers
+SAMPLE: Final = 32
+HALF_LIVES: Final = (2.0, 16.0)  # turnovers
 SIXTEENTH: Final = 16
 VERDICT_TURNOVERS: Final = 20.0  # over how many of the small stores' turnovers their hits are compared
-FIRST_ROWS: Final = 1 << 12  # of the table of those that left; it grows with the number of objects
+FIRST_ROWS: Final = 1 << 16  # of the table of those that left; it grows with the number of objects
 _NEVER: Final = -1e30
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 

@@ -74,6 +74,7 @@ async def test_a_purge_holds_after_a_restart(deployment: Deployment, tmp_path: P
             await purge(edge, PurgeKind.TAG, VIDEO)
         async with running_edge(snapshot, tmp_path) as edge:
             assert "fwd=uri-miss" in (await edge.get(PATH))[1]["cache-status"]
+            await edge.settled()
         async with running_edge(snapshot, tmp_path) as edge:
             assert "hit" in (await edge.get(PATH))[1]["cache-status"]
         assert len(parent.asked) == 2

@@ -1,0 +1,99 @@
+"""Byte hit ratios of our policy and of others on the same traces.
+
+    pip install libcachesim        # GPL: for this comparison only, no part of Headwater imports it
+    python -m bench.eviction [requests per trace]
+
+LRB is tried too and reported as missing where libcachesim was built without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from bench.eviction.traces import TRACES, WARM_UP, Request
+from headwater.rules.eviction import Ranking
+
+SIMPLE: Final = ("LRU", "S3FIFO", "Sieve", "WTinyLFU")
+OTHERS: Final = ("LRB", "Belady")
+SHARES: Final = (0.03, 0.15)  # the store's budget as a share of all bytes that the trace names
+SEED: Final = 7
+_NEVER: Final = 2**62
+
+
+def byte_hit_ratio(requests: list[Request], access: Callable[[int, int, int], bool]) -> float:
+    """`access(index, object, bytes)` is True for a hit. The warm-up is not counted."""
+    hit = asked = 0
+    first = int(len(requests) * WARM_UP)
+    for index, (number, size, _, _) in enumerate(requests):
+        was_hit = access(index, number, size)
+        if index >= first:
+            asked += size
+            hit += size * was_hit
+    return hit / asked
+
+
+def ours(requests: list[Request], budget: int) -> float:
+    ranking: Ranking[int] = Ranking(budget)
+
+    def access(_: int, number: int, size: int) -> bool:
+        if ranking.touch(number):
+            return True
+        if size <= budget:
+            while ranking.used + size > budget:
+                victim = ranking.victim()
+                assert victim is not None
+                ranking.remove(victim)
+            ranking.add(number, size)
+        return False
+
+    return byte_hit_ratio(requests, access)
+
+
+def theirs(name: str, requests: list[Request], budget: int) -> float | None:
+    """None when libcachesim cannot run the policy here."""
+    import libcachesim
+
+    following = _next_uses(requests)
+    request = libcachesim.Request()
+    try:
+        cache: Any = getattr(libcachesim, name)(cache_size=budget, hashpower=18)
+    except (AttributeError, ImportError, RuntimeError, ValueError):
+        return None
+
+    def access(index: int, number: int, size: int) -> bool:
+        request.obj_id, request.obj_size, request.clock_time = number, size, index
+        request.next_access_vtime = following[index]
+        return bool(cache.get(request))
+
+    return byte_hit_ratio(requests, access)
+
+
+def _next_uses(requests: list[Request]) -> list[int]:
+    following, seen = [_NEVER] * len(requests), dict[int, int]()
+    for index in range(len(requests) - 1, -1, -1):
+        following[index] = seen.get(requests[index][0], _NEVER)
+        seen[requests[index][0]] = index
+    return following
+
+
+def main(count: int) -> int:
+    print(f"| trace | budget | ours | {' | '.join((*SIMPLE, *OTHERS))} | ours / best simple |")
+    print("|---|---|---" + "|---" * (len(SIMPLE) + len(OTHERS)) + "|---|")
+    behind = 0
+    for make in TRACES:
+        trace = make(count, SEED)
+        for share in SHARES:
+            budget = int(trace.footprint_bytes * share)
+            mine = ours(trace.requests, budget)
+            others = [theirs(name, trace.requests, budget) for name in (*SIMPLE, *OTHERS)]
+            best = max(ratio for ratio in others[: len(SIMPLE)] if ratio is not None)
+            behind += mine < best
+            cells = ["-" if ratio is None else f"{ratio:.3f}" for ratio in others]
+            print(f"| {trace.name} | {share:.0%} | **{mine:.3f}** | {' | '.join(cells)} | {mine / best:.2f} |", flush=True)
+    return behind
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
