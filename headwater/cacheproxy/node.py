@@ -16,6 +16,7 @@ from headwater.cacheproxy.roles import Role
 from headwater.cacheproxy.server import ProxyServer
 from headwater.cacheproxy.store import Store
 from headwater.runtime.httpsite import admin_app, serve_app
+from headwater.runtime.listener import raise_file_limit
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.runtime.tls import Certificates, parent_context
@@ -26,6 +27,7 @@ from headwater.settings.topology import Tier
 @asynccontextmanager
 async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings: CacheSettings) -> AsyncIterator[None]:
     """Serves until the context ends; then running answers finish and running fills end."""
+    raise_file_limit()
     store = Store(context.folder / "store", settings, context.log)
     access_log = AccessLog(role.tier)
     gate = Gate(listeners.limits)

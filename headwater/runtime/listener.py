@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from headwater.runtime.logs import Log
 from headwater.settings.units import Address
 
 _AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+
+
+def raise_file_limit() -> None:
+    """Lets this process open as many files as it may: a connection is one, and the soft limit is often 1024 by habit only."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listening_socket(address: Address, *, congestion: str | None = None, log: Log | None = None) -> socket.socket:
