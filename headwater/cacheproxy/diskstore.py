@@ -26,6 +26,7 @@ from headwater.cacheproxy.shares import NAME_DIGITS, WHOLE, Share, file_name
 from headwater.runtime.logs import Log
 
 _NAME: Final = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}\Z")
+_FORMER_NAME: Final = re.compile(r"[0-9a-f]{64}\Z")  # of versions before this one; nothing finds them any more
 _OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))  # says nothing about the file
 
 
@@ -249,6 +250,8 @@ class DiskStore:
                             continue
                         if _NAME.match(entry.name):
                             yield entry.name, size
+                        elif _FORMER_NAME.match(entry.name) and self._share.owns_file(entry.name):
+                            os.unlink(entry.path)
             except OSError as error:
                 self._trouble("folder_unusable", shelf, error)
 

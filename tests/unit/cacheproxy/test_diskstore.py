@@ -92,3 +92,12 @@ def test_a_disk_that_takes_nothing_is_counted_not_raised(tmp_path: Path) -> None
     before = value("headwater_store_disk_troubles_total", trouble="write_failed")
     assert not put(disk, "a")
     assert value("headwater_store_disk_troubles_total", trouble="write_failed") == before + 1
+
+
+def test_files_under_the_names_of_former_versions_are_removed(tmp_path: Path) -> None:
+    put(store(tmp_path, 3), "a")
+    former = tmp_path / "objects" / "ab" / ("ab" * 32)
+    former.parent.mkdir(exist_ok=True)
+    former.write_bytes(b"old")
+    assert has(store(tmp_path, 3), "a")
+    assert not former.exists()
