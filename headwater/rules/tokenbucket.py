@@ -7,6 +7,7 @@ bucket is full again. Time is an argument, in seconds of any clock that only gro
 from __future__ import annotations
 
 import ipaddress
+from collections import OrderedDict
 
 
 class TokenBuckets:
@@ -19,7 +20,9 @@ class TokenBuckets:
         self._cost_s = 1.0 / rate_per_s
         self._depth_s = burst / rate_per_s
         self._remembered = remembered
-        self._full_at: dict[int, float] = {}  # in order of last use
+        # In order of last use. A plain dict would do, but for looking past all that was removed from its front: 20 times slower
+        # just when many addresses ask at once.
+        self._full_at: OrderedDict[int, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -33,7 +36,7 @@ class TokenBuckets:
             return wait_s
         self._full_at[key] = full_at + self._cost_s
         if len(self._full_at) > self._remembered:
-            del self._full_at[next(iter(self._full_at))]
+            self._full_at.popitem(last=False)
         return 0.0
 
 
