@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="under 3 minutes, for a first look")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.md and pictures/ are")
     arguments = parser.parse_args()
-    for needed in ("wrk", "taskset", "openssl"):
+    for needed in ("wrk", "taskset", "setpriv", "openssl"):
         if program(needed) is None:
             print(f"{needed} is missing: run bench/install-peers", file=sys.stderr)
             return 2

@@ -65,7 +65,7 @@ def running(command: list[str], folder: Path, *, core: int = SERVER_CORE, **envi
     """The pid of a command that runs pinned to a core, in a group of its own, until the context ends."""
     with (folder / "output.log").open("ab") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *command],  # it ends with the bench, however that ends
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
