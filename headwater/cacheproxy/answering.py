@@ -24,6 +24,7 @@ from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, dec
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
+GATEWAY_REASON: Final = "parent_"  # the reason of a refusal for want of a parent: this, then the trouble
 _GATEWAY_TIMEOUTS: Final = frozenset((FillTrouble.NO_HEADER, FillTrouble.STALLED))
 
 # Makes the order for an exchange's object, given the stale copy that a 304 would confirm.
@@ -104,7 +105,8 @@ class Answering:
             if fill.header is None:
                 return await self._without_header(exchange, fill, stale)
             if leads or _suits(fill, exchange):
-                outcome = Outcome.COLLAPSED if not leads else Outcome.MISS if stale is None else Outcome.REVALIDATED
+                led = fill.header.outcome or (Outcome.MISS if stale is None else Outcome.REVALIDATED)
+                outcome = led if leads else Outcome.COLLAPSED
                 return await self._deliver_fill(exchange, fill, outcome)
         return await self._go_alone(exchange, key)
 
@@ -134,7 +136,10 @@ class Answering:
         exchange.outcome = outcome
         exchange.parent = header.parent
         stored = header.storability is Storability.STORABLE
-        exchange.cache_status = CacheStatus(self._node, outcome, fwd_status=header.status, stored=stored)
+        forwarded = outcome not in (Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR)  # else another worker had it
+        exchange.cache_status = CacheStatus(
+            self._node, outcome, fwd_status=header.status if forwarded else None, stored=stored and forwarded
+        )
         return await _plan_and_deliver(exchange, FillSource(fill, header))
 
 
@@ -152,7 +157,8 @@ def asked_control(exchange: Exchange) -> Control:
 def gateway_error(trouble: FillTrouble | None) -> Refused:
     trouble = trouble or FillTrouble.NO_PARENT
     status = 504 if trouble in _GATEWAY_TIMEOUTS else 502
-    return Refused(status, f"parent_{trouble}", "no parent could give the object; try again", headers={"Retry-After": "1"})
+    detail = "no parent could give the object; try again"
+    return Refused(status, f"{GATEWAY_REASON}{trouble}", detail, headers={"Retry-After": "1"})
 
 
 def _suits(fill: Fill, exchange: Exchange) -> bool:

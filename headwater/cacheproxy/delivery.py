@@ -10,7 +10,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.metrics import CUT_OFF
-from headwater.cacheproxy.parents import ParentAnswer, ParentTrouble
+from headwater.cacheproxy.parents import OUTCOME_FIELD, ParentAnswer, ParentTrouble
 from headwater.cacheproxy.roles import Site
 from headwater.cacheproxy.sources import Source
 from headwater.cacheproxy.spool import SpoolBroken
@@ -99,6 +99,8 @@ async def relay(exchange: Exchange, answer: ParentAnswer) -> web.StreamResponse:
 def response_fields(exchange: Exchange, source: Source) -> Fields:
     """The source's fields as this hop passes them on."""
     received = end_to_end(source.fields) if source.age_s is None else ()
+    if exchange.for_worker:
+        return _fields_for_worker(exchange, source, received)
     return (
         *hop_fields(
             source.fields,
@@ -113,6 +115,14 @@ def response_fields(exchange: Exchange, source: Source) -> Fields:
         ),
         *((("Accept-Ranges", "bytes"),) if source.status == 200 else ()),
     )
+
+
+def _fields_for_worker(exchange: Exchange, source: Source, received: Fields) -> Fields:
+    """Another worker of this node passes the answer on, with the node's one hop: the fields as they came, and how."""
+    age = field(received, "age") if source.age_s is None else str(int(source.age_s))
+    told = (("Age", age), ("Via", field(received, "via")), ("Cache-Status", field(received, "cache-status")))
+    kept = without(end_to_end(source.fields), ("age", "via", "cache-status", "content-length", OUTCOME_FIELD))
+    return (*kept, *((name, value) for name, value in told if value is not None), (OUTCOME_FIELD, exchange.outcome))
 
 
 def hop_fields(

@@ -27,22 +27,30 @@ from headwater.runtime.logs import Log
 from headwater.settings.listening import ProxyProtocol
 from headwater.settings.units import Address
 
+_ENTER_S: Final = 1.0  # how long a node that drains waits for handshakes
 _PAUSE_S: Final = 0.1  # after a failed accept: out of file descriptors, which pass
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One listener. `tls` and `balancers` may both be set: the PROXY header then comes before the handshake."""
+    """One listener. `tls` and `balancers` may both be set: the PROXY header then comes before the handshake.
+
+    `listener` is a listening socket that other workers of the node hold too.
+    """
 
     address: Address
     tls: ssl.SSLContext | None = None
     balancers: ProxyProtocol | None = None
     congestion: str | None = None
+    listener: socket.socket | None = None
 
 
 @asynccontextmanager
-async def open_doors(server: ProxyServer, doors: Sequence[Door], log: Log, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
-    """Serves until the context ends; running requests then have `drain_s` seconds to finish. Raises CannotStart."""
+async def open_doors(
+    server: ProxyServer, doors: Sequence[Door], log: Log, *, linger_s: float = 0.0, drain_s: float = DRAIN_S
+) -> AsyncIterator[None]:
+    """Serves until the context ends. Then nothing new is accepted; for `linger_s` open connections go on, each answer its
+    connection's last; then idle ones are closed and running requests have `drain_s` to finish. Raises CannotStart."""
     async with contextlib.AsyncExitStack() as opened:
         watch = asyncio.create_task(server.gate.watch(), name="watch-connections")
         opened.push_async_callback(_cancelled, watch)
@@ -52,6 +60,7 @@ async def open_doors(server: ProxyServer, doors: Sequence[Door], log: Log, *, dr
             yield
         finally:
             await _close_listeners(opened)
+            await server.leave(linger_s)
             await asyncio.sleep(0)  # requests that arrived begin before idle connections are closed
             server.pre_shutdown()
             await server.shutdown(drain_s)
@@ -70,8 +79,8 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def _open(server: ProxyServer, door: Door, log: Log) -> AsyncIterator[None]:
-    listener = listening_socket(door.address, congestion=door.congestion, log=log)
-    if door.tls is None and door.balancers is None:
+    listener = door.listener or listening_socket(door.address, congestion=door.congestion, log=log)
+    if door.listener is None and door.tls is None and door.balancers is None:
         plain = await asyncio.get_running_loop().create_server(server.connection, sock=listener)
         try:
             yield
@@ -79,11 +88,10 @@ async def _open(server: ProxyServer, door: Door, log: Log) -> AsyncIterator[None
             plain.close()
         return
     entrance = _Entrance(server, door, listener, log)
-    accepting = asyncio.create_task(entrance.accept(), name=f"accept-{door.address}")
+    entrance.open()
     try:
         yield
     finally:
-        await _cancelled(accepting)
         await entrance.close()
         listener.close()
 
@@ -97,26 +105,39 @@ class _Entrance:
         self._listener = listener
         self._log = log
         self._entering: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
 
-    async def accept(self) -> None:
+    def open(self) -> None:
+        """One connection is taken whenever the loop comes round to it: of several workers a busy one takes fewer."""
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        limit = self._server.gate.limits.connections
-        while True:
-            try:
-                connection, peer = await loop.sock_accept(self._listener)
-            except OSError as error:
-                self._log.error("connection not accepted", error=str(error))
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            if len(self._entering) >= limit:  # a handshake is work: no more of them at once than connections
-                reached(Limit.CONNECTIONS)
-                connection.close()
-                continue
-            task = asyncio.create_task(self._enter(connection, ipaddress.ip_address(peer[0].partition("%")[0])))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+        try:
+            connection, peer = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another worker was faster, or the client left
+        except OSError as error:
+            self._log.error("connection not accepted", error=str(error))
+            loop.remove_reader(self._listener)
+            self._paused = loop.call_later(_PAUSE_S, self.open)
+            return
+        connection.setblocking(False)
+        if len(self._entering) >= self._server.gate.limits.connections:  # a handshake is work: no more at once than connections
+            reached(Limit.CONNECTIONS)
+            connection.close()
+            return
+        task = asyncio.create_task(self._enter(connection, ipaddress.ip_address(peer[0].partition("%")[0])))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
 
     async def close(self) -> None:
+        """Accepts nothing any more; what was accepted comes in, if it does so soon."""
+        if self._paused is not None:
+            self._paused.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=_ENTER_S)
         for task in list(self._entering):
             task.cancel()
         await asyncio.gather(*self._entering, return_exceptions=True)

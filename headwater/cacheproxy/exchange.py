@@ -44,6 +44,7 @@ class Exchange:
     sent_bytes: int = 0
     first_byte_s: float | None = None
     answer_headers: dict[str, str] = field(default_factory=dict)
+    for_worker: bool = False  # asked by another worker of this node, not by a client
     hidden: tuple[str, ...] = ()  # fields between the tiers and the site only, in lower case
 
     @property
@@ -82,4 +83,6 @@ def read_exchange(request: web.BaseRequest, snapshot: Snapshot, node: str) -> Ex
 def _client_of(request: web.BaseRequest) -> ClientAddress:
     """The address of the connection; a forwarded-for header is anybody's claim."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    if isinstance(peer, str):
+        peer = None  # a Unix socket has no address
     return ipaddress.ip_address(peer[0]) if peer else ipaddress.IPv4Address("0.0.0.0")

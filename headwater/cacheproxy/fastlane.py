@@ -218,6 +218,8 @@ class FastLane:
     ) -> bool:
         """Answers a plain GET for `target` when that is a whole hit; else False, and nothing has happened."""
         started, now = time.perf_counter(), time.time()
+        if self.gate.leaving:  # the ordinary handler bids farewell
+            return False
         if "?" in target or "#" in target:  # the key has marks of its own for variants
             return False
         recalled = self._role.recall(target, host, self._snapshot(), client, now)

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from headwater.cacheproxy.interim import OnInterim
@@ -25,12 +25,13 @@ from headwater.cacheproxy.metrics import (
     FILLS,
     FILLS_RUNNING,
 )
-from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
+from headwater.cacheproxy.parents import OUTCOME_FIELD, TROUBLE_FIELD, Parent, ParentAnswer, ParentClient, ParentTrouble
 from headwater.cacheproxy.spool import Spool
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
+from headwater.rules.cachestatus import Outcome
 from headwater.rules.conditionals import parse_etags
-from headwater.rules.fields import Fields, directives, end_to_end, field
+from headwater.rules.fields import Fields, directives, end_to_end, field, without
 from headwater.rules.fill import (
     Announce,
     Ask,
@@ -85,6 +86,7 @@ class FillHeader:
     request_time: float
     response_time: float
     fresh: bool
+    outcome: Outcome | None = None  # how the worker that owns the key came by it, when it was asked
 
 
 class Fill:
@@ -155,6 +157,11 @@ class Fill:
                 if self.machine.ended and (self.task is None or self.task.done()):
                     self.spool.close()
 
+    @property
+    def _of_owner(self) -> bool:
+        """Whether the bytes come from another worker of this node, which counts the fill."""
+        return self._asked is not None and self._asked.socket is not None
+
     async def run(self) -> None:
         """Until the fill has ended and, where it may be, the object is stored."""
         FILLS_RUNNING.inc()
@@ -170,7 +177,8 @@ class Fill:
             if self.followers == 0:
                 self.spool.close()
             FILLS_RUNNING.dec()
-            FILLS.labels(end.state).inc()
+            if not self._of_owner:
+                FILLS.labels(end.state).inc()
 
     async def _drive(self) -> End:
         commands = self.machine.start()
@@ -211,7 +219,7 @@ class Fill:
         self._answer = answer
         if answer.refuses_this_node and parent.ours:
             return self._failed(ParentTrouble(FillTrouble.REFUSED, f"{parent.name} does not know this node"))
-        commands = self.machine.on(_header_event(answer))
+        commands = self.machine.on(_header_event(answer, parent))
         if Announce() in commands:
             self._note_header(answer, parent)
         if self.machine.state is FillState.ASKING:
@@ -221,7 +229,7 @@ class Fill:
     def _note_header(self, answer: ParentAnswer, parent: Parent) -> None:
         """The first usable header is the one that all followers see."""
         now = time.time()
-        fields = end_to_end(answer.fields)
+        fields = without(end_to_end(answer.fields), (OUTCOME_FIELD,))
         if field(fields, "date") is None:  # RFC 9110 section 6.6.1: a recipient with a clock adds it
             fields = (*fields, ("Date", format_http_date(now)))
         authorized = field(self.order.asked, "authorization") is not None
@@ -235,6 +243,7 @@ class Fill:
             response_time=now,
             fresh=lifetime(answer.status, fields, self._settings.negative_ttl, now).fresh_s
             > corrected_initial_age(fields, self._asked_at, now),
+            outcome=Outcome(answer.of_owner(OUTCOME_FIELD) or Outcome.MISS) if parent.socket else None,
         )
         self._digest = _digest_of(fields) if answer.status == 200 else None
 
@@ -244,7 +253,8 @@ class Fill:
         held = b""
         try:
             async for chunk in self._answer.body():
-                FILL_BYTES.inc(len(chunk))
+                if not self._of_owner:
+                    FILL_BYTES.inc(len(chunk))
                 if commands := self.machine.on(BytesArrived(len(chunk))):
                     return commands
                 if self._skip:
@@ -302,7 +312,7 @@ class Fill:
             url_key="" if key == self.order.key else self.order.key,
             accounted=self._accounted,
         )
-        if not await self._store.put(metadata, self.spool):
+        if not await self._store.put(metadata, self.spool) and self._store.keeps(key):
             FILL_DISCARDED.labels("no_room").inc()
 
     def _why_not_kept(self, header: FillHeader) -> str | None:
@@ -401,7 +411,14 @@ class Fills:
         return forget
 
 
-def _header_event(answer: ParentAnswer) -> HeaderArrived:
+def _header_event(answer: ParentAnswer, parent: Parent) -> HeaderArrived:
+    if parent.socket is None:
+        return _plain_header_event(answer)
+    trouble = answer.of_owner(TROUBLE_FIELD)
+    return replace(_plain_header_event(answer), of_owner=True, trouble=FillTrouble(trouble) if trouble else None)
+
+
+def _plain_header_event(answer: ParentAnswer) -> HeaderArrived:
     tags = parse_etags(field(answer.fields, "etag") or "")
     etag = tags[0] if tags else None
     ranged = parse_content_range(field(answer.fields, "content-range")) if answer.status == 206 else None

@@ -56,6 +56,7 @@ class Gate:
         self.limits = limits
         self.now_s = 0.0
         self.bytes_in_flight = 0
+        self.leaving = False  # the node drains: each answer is its connection's last
         self._open: set[Watched] = set()
         self._of_client: dict[int, int] = {}
         self._exempt = tuple(limits.exempt)

@@ -50,3 +50,10 @@ PURGE_REPLAYS = counter(
     "headwater_purge_replays_total", "Questions to control for the purges that this node missed, by outcome.", ["outcome"]
 )
 GRANTS_CHECKED = counter("headwater_grants_total", "Grants by whether they were remembered or verified anew.", ["how"])
+
+WORKER_ASKS = counter(
+    "headwater_worker_asks_total",
+    "Objects that workers asked the owners of their keys for, by how these came by them.",
+    ["outcome"],
+)
+WORKER_MESSAGES = counter("headwater_worker_messages_total", "Messages to other workers of the node, by outcome.", ["outcome"])

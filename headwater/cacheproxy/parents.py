@@ -20,18 +20,26 @@ from headwater.settings.cache import CacheSettings
 
 READ_BUFFER_BYTES = 512 * 1024
 MAX_HEADER_BYTES = 32 * 1024
+# Between the workers of one node: how the owner of a key came by its answer, and (of a problem) which trouble it had.
+OUTCOME_FIELD = "Headwater-Outcome"
+TROUBLE_FIELD = "Headwater-Trouble"
 _PARENT_AT_FAULT = frozenset((FillTrouble.CONNECT, FillTrouble.NO_HEADER, FillTrouble.STALLED, FillTrouble.RESET))
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
     """The node to ask: its name (for logs and Cache-Status) and base URL; `ours` is a tier of this deployment, which may have
-    a `secure_url` for those that hold a certificate of their own."""
+    a `secure_url` for those that hold a certificate of their own.
+
+    A `socket` (the path of a Unix socket) leads to another worker of this very node; `adds` are fields for this parent only.
+    """
 
     name: str
     url: str
     ours: bool = True
     secure_url: str | None = None
+    adds: Fields = ()
+    socket: str | None = None
 
 
 class ParentTrouble(Exception):
@@ -54,9 +62,12 @@ class ParentAnswer:
         self.length = 0 if response.status in (204, 304) else response.content_length
         self.reason = response.reason
         self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-
         # aiohttp takes any loss of the connection for the end of a body that only the connection's end delimits.
         self._lost = None if self.framed else _loss_of(response)
+
+    def of_owner(self, name: str) -> str | None:
+        """What the worker that owns the key says for the asking worker only."""
+        return self._response.headers.get(name)
 
     @property
     def refuses_this_node(self) -> bool:
@@ -107,8 +118,15 @@ class ParentClient:
         self._settings = settings
         self._tls = tls
         self._down_until: dict[str, float] = {}
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30),
+        self._session = self._session_over(
+            aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30)
+        )
+        self._workers: dict[str, aiohttp.ClientSession] = {}
+
+    def _session_over(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
             auto_decompress=False,
             response_class=ResponseWithInterim,
@@ -124,7 +142,8 @@ class ParentClient:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._session.close()
+        for session in (self._session, *self._workers.values()):
+            await session.close()
 
     def by_readiness(self, parents: Sequence[Parent]) -> tuple[Parent, ...]:
         """The parents in their order, those that failed of late last."""
@@ -150,10 +169,10 @@ class ParentClient:
         base = parent.secure_url if secured and parent.secure_url is not None else parent.url
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout):
-                response = await self._session.request(
+                response = await self._session_to(parent).request(
                     method,
                     URL(base + path, encoded=True),
-                    headers=fields,
+                    headers=(*parent.adds, *fields),
                     data=body,
                     allow_redirects=False,
                     # Certificates of our own tiers name nodes: addresses move, and one name serves every listener.
@@ -177,8 +196,19 @@ class ParentClient:
 
     def remember(self, parent: Parent, trouble: FillTrouble) -> None:
         """A trouble that shows the parent itself to be down puts it last for a while."""
+        if parent.socket is not None and trouble is not FillTrouble.NO_HEADER:
+            return  # a worker that restarts is back in a second, and until then refuses at no cost
         if trouble in _PARENT_AT_FAULT:
             self._down_until[parent.name] = time.monotonic() + self._settings.parent_down
+
+    def _session_to(self, parent: Parent) -> aiohttp.ClientSession:
+        if parent.socket is None:
+            return self._session
+        session = self._workers.get(parent.socket)
+        if session is None:
+            connector = aiohttp.UnixConnector(parent.socket, limit=0, keepalive_timeout=30)
+            session = self._workers[parent.socket] = self._session_over(connector)
+        return session
 
     def _failed(self, parent: Parent, trouble: FillTrouble, error: Exception) -> ParentTrouble:
         self.remember(parent, trouble)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -16,6 +16,7 @@ from headwater.cacheproxy.metrics import FILL_TROUBLES
 from headwater.cacheproxy.orders import client_fields, hop_fields
 from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
 from headwater.cacheproxy.roles import Refused
+from headwater.cacheproxy.siblings import Message, Siblings
 from headwater.cacheproxy.store import Store
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
@@ -27,13 +28,39 @@ SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", 
 PASSING_PARENTS: Final = 1  # a request with effects is never sent twice
 
 
+class Invalidation:
+    """Makes objects of this node unusable, in every worker, before it returns."""
+
+    MESSAGE: Final = "invalidate"
+
+    def __init__(self, store: Store, fills: Fills, siblings: Siblings | None) -> None:
+        self._store = store
+        self._fills = fills
+        self._siblings = siblings
+        if siblings is not None:
+            siblings.on_message(self.MESSAGE, self._on_message)
+
+    async def invalidate(self, keys: Iterable[str]) -> None:
+        keys = sorted(keys)
+        await self._invalidate_here(keys)
+        if self._siblings is not None:
+            await self._siblings.tell({"kind": self.MESSAGE, "keys": keys})
+
+    async def _on_message(self, message: Message) -> None:
+        await self._invalidate_here([str(key) for key in message["keys"]])
+
+    async def _invalidate_here(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._fills.forget(key)
+            await self._store.discard(key)
+
+
 class Passing:
     """Streams a request to the first parent and its answer back."""
 
-    def __init__(self, client: ParentClient, store: Store, fills: Fills, token: str) -> None:
+    def __init__(self, client: ParentClient, invalidation: Invalidation, token: str) -> None:
         self._client = client
-        self._store = store
-        self._fills = fills
+        self._invalidation = invalidation
         self._token = token
 
     async def respond(self, exchange: Exchange, key: str, parents: tuple[Parent, ...]) -> web.StreamResponse:
@@ -77,9 +104,7 @@ class Passing:
                 except BadTarget:
                     continue
                 keys.add(f"{exchange.site.name}{target.path}{'?' + target.query if target.query else ''}")
-        for one in keys:
-            self._fills.forget(one)
-            await self._store.discard(one)
+        await self._invalidation.invalidate(keys)
 
 
 def _body_of(request: web.BaseRequest) -> AsyncIterator[bytes] | None:

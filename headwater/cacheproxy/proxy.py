@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,18 +16,19 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from prometheus_client import Counter, Histogram
 
 from headwater.cacheproxy.accesslog import AccessLog
-from headwater.cacheproxy.answering import Answering, asked_control
+from headwater.cacheproxy.answering import GATEWAY_REASON, Answering, asked_control
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.explaining import explained
 from headwater.cacheproxy.fills import FillOrder, Fills
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES
+from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES, WORKER_ASKS
 from headwater.cacheproxy.orders import fill_order
-from headwater.cacheproxy.parents import ParentClient
-from headwater.cacheproxy.passing import Passing
+from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
+from headwater.cacheproxy.passing import Invalidation, Passing
 from headwater.cacheproxy.roles import Refused, Role, Site
+from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
@@ -60,9 +62,12 @@ class CachingProxy:
         log: Log,
         access_log: AccessLog,
         gate: Gate | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self._node = node
         self._role = role
+        self._sibling_role = SiblingRole(role)
+        self._siblings = siblings
         self._settings = settings
         self._client = client
         self._store = store
@@ -72,12 +77,22 @@ class CachingProxy:
         self._gate = gate
         self.fills = Fills(client, store, settings, log)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl)
-        self._passing = Passing(client, store, self.fills, token)
+        self._passing = Passing(client, Invalidation(store, self.fills, siblings), token)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers one request."""
+        """Answers one request of a client."""
         exchange = read_exchange(request, self._snapshot(), self._node)  # read
         exchange.hidden = hidden_fields(self._role.tier)
+        return await self._serve(exchange)
+
+    async def serve_worker(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers another worker of this node, for a key that this one owns."""
+        exchange = read_exchange(request, self._snapshot(), self._node)
+        as_of_this_node(exchange)
+        return await self._serve(exchange)
+
+    async def _serve(self, exchange: Exchange) -> web.StreamResponse:
+        request = exchange.request
         with IN_FLIGHT.track_inprogress():
             try:
                 site = self._admit(exchange)
@@ -100,7 +115,7 @@ class CachingProxy:
 
     def _admit(self, exchange: Exchange) -> Site:
         """The client's limits, the target and the property, or why this node does not serve them."""
-        if self._gate is not None:
+        if self._gate is not None and not exchange.for_worker:
             self._gate.admit(exchange.request, exchange.client)
         if exchange.request.version not in _VERSIONS:
             raise Refused(505, "version_unsupported", "HTTP/1.1 and HTTP/1.0 are spoken here")
@@ -110,7 +125,7 @@ class CachingProxy:
             raise Refused(414 if error.refusal is TargetRefusal.TOO_LONG else 400, error.refusal, str(error)) from error
         if self._node in _members(field(exchange.fields, "cdn-loop")):
             raise Refused(508, "loop_detected", f"the request came back to {self._node}: its parents form a loop")
-        site = self._role.admit(exchange.request, exchange.target, exchange.snapshot)
+        site = self._role_towards(exchange).admit(exchange.request, exchange.target, exchange.snapshot)
         if site.settings.signed and exchange.method not in METHODS:
             raise Refused(
                 405, "method_not_allowed", f"{exchange.method} is not possible here", headers={"Allow": ", ".join(METHODS)}
@@ -122,7 +137,7 @@ class CachingProxy:
     def _authorise(self, exchange: Exchange, site: Site) -> str:
         """The path of the object that the asker may have."""
         assert exchange.target is not None
-        exchange.passage = self._role.authorise(
+        exchange.passage = self._role_towards(exchange).authorise(
             exchange.request, exchange.target, site, exchange.snapshot, exchange.client, exchange.now
         )
         return exchange.passage.path
@@ -145,7 +160,13 @@ class CachingProxy:
         assert exchange.site is not None
         self._spare()
         parents = self._client.by_readiness(self._role.parents(key, exchange.site, exchange.snapshot))
-        return fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
+        order = fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
+        # A worker that was asked as the owner asks no other: two that disagree for a moment must not send a request round.
+        owner = None if self._siblings is None or exchange.for_worker else self._siblings.owner_of(key, exchange.site)
+        return order if owner is None else replace(order, parents=self._client.by_readiness((owner, *parents)))
+
+    def _role_towards(self, exchange: Exchange) -> Role | SiblingRole:
+        return self._sibling_role if exchange.for_worker else self._role
 
     def _spare(self) -> None:
         """An overloaded node asks no parent; what it has, it serves."""
@@ -156,6 +177,9 @@ class CachingProxy:
         """The request's metrics and its line in the access log."""
         status = exchange.status or CLIENT_GONE
         outcome = exchange.outcome.value
+        if exchange.for_worker:  # the worker that asked counts and logs the client's request
+            WORKER_ASKS.labels(outcome).inc()
+            return
         requests, sent_bytes, first_byte = _series(outcome, status // 100)
         requests.inc()
         sent_bytes.inc(exchange.sent_bytes)
@@ -199,6 +223,8 @@ async def _refuse(exchange: Exchange, refused: Refused) -> web.StreamResponse:
         TRACEPARENT: exchange.trace.header(),
     }
     body = problem_body(refused.status, refused.reason, _title(refused.status), refused.detail)
+    if exchange.for_worker and refused.reason.startswith(GATEWAY_REASON):
+        headers[TROUBLE_FIELD] = refused.reason.removeprefix(GATEWAY_REASON)
     response = web.Response(status=refused.status, body=body, headers=headers)
     exchange.header_sent(refused.status)
     await response.prepare(exchange.request)
@@ -248,11 +274,13 @@ async def caching_proxy(
     access_log: AccessLog,
     gate: Gate | None = None,
     parents_tls: ssl.SSLContext | None = None,
+    siblings: Siblings | None = None,
+    keeps_disk: bool = True,
 ) -> AsyncIterator[CachingProxy]:
     """A proxy with its connections to parents; fills that run at the end are cancelled."""
-    await store.start()
+    await store.start(keeps_disk=keeps_disk)
     async with ParentClient(settings, parents_tls) as client:
-        proxy = CachingProxy(node, role, settings, store, client, snapshot, token, log, access_log, gate)
+        proxy = CachingProxy(node, role, settings, store, client, snapshot, token, log, access_log, gate, siblings)
         try:
             yield proxy
         finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import http_exceptions, web
+from aiohttp.http_parser import RawRequestMessage
 
 from headwater.cacheproxy.connection import GuardedConnection
 from headwater.cacheproxy.gate import Gate, Limit, reached
@@ -85,6 +87,7 @@ class ProxyServer(web.Server):
         limits = gate.limits
         super().__init__(
             _reporting(handler),
+            request_factory=self._request,
             # A client that leaves cancels its handler, so that a fill learns that nobody follows it any more.
             handler_cancellation=True,
             access_log=None,
@@ -101,6 +104,27 @@ class ProxyServer(web.Server):
         self.on_unreadable = on_unreadable
         self._log = log
         self._protocol = protocol
+        self._all_left = asyncio.Event()
+
+    async def leave(self, linger_s: float) -> None:
+        """From now on each answer says that it is its connection's last, so that no client meets a closed connection in the
+        moment in which it asks. Returns when all clients have left, or after `linger_s`."""
+        self.gate.leaving = True
+        if self.connections and linger_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_left.wait(), linger_s)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        if self.gate.leaving and not set(self.connections) - {handler}:
+            self._all_left.set()
+
+    def _request(
+        self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    ) -> web.BaseRequest:
+        if self.gate.leaving:
+            message = message._replace(should_close=True)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     def connection(self, client: ClientAddress | None = None) -> GuardedConnection:
         """The protocol of a new connection; `client` is its address when a balancer told it."""

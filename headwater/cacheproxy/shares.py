@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headwater.settings.cache import CacheSettings
+from headwater.settings.limits import Limits
 
 NAME_DIGITS: Final = 32
 _OWNER_DIGITS: Final = 8
@@ -50,6 +51,13 @@ class Share:
         if self.whole:
             return settings
         return settings.model_copy(update={"ram": settings.ram // self.workers, "disk": settings.disk // self.workers})
+
+    def of_limits(self, limits: Limits) -> Limits:
+        """One worker's part of what all clients together may cost the node. What one client may is each worker's own count."""
+        if self.whole:
+            return limits
+        parts = {"connections": -(-limits.connections // self.workers), "bytes_in_flight": limits.bytes_in_flight // self.workers}
+        return limits.model_copy(update=parts)
 
 
 WHOLE: Final = Share()

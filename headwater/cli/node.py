@@ -11,6 +11,7 @@ import typer
 
 from headwater.runtime.node import EXIT_CANNOT_START, NodeMain, run_node
 from headwater.runtime.nodeprocess import end_with_parent
+from headwater.runtime.workerplace import WorkerPlace
 from headwater.settings.deployment import Deployment, Role, nodes_of
 from headwater.settings.load import ConfigError, load_deployment
 
@@ -59,6 +60,9 @@ def run(
     node: Annotated[str, typer.Argument(help="Node name from the config.")],
     config: ConfigOption,
     parent: Annotated[int | None, typer.Option(help="Drain and end when this process, the parent, has ended.")] = None,
+    worker: Annotated[str | None, typer.Option(hidden=True)] = None,
+    listeners: Annotated[str, typer.Option(hidden=True)] = "",
+    replaces: Annotated[bool, typer.Option("--replaces", hidden=True)] = False,
 ) -> None:
     """Run one node in the foreground."""
     if parent is not None and not end_with_parent(parent):
@@ -68,7 +72,11 @@ def run(
     if role is None:
         print(f"{config} has no node {node!r}; it has {', '.join(nodes_of(deployment))}.", file=sys.stderr)
         raise typer.Exit(2)
-    raise typer.Exit(run_node(node_main(role), node, deployment, config.resolve()))
+    place = None
+    if worker is not None:  # started by the node's own parent process, see headwater.runtime.workers
+        index, _, workers = worker.partition("/")
+        place = WorkerPlace(int(index), int(workers), tuple(map(int, listeners.split(","))), replaces)
+    raise typer.Exit(run_node(node_main(role), node, deployment, config.resolve(), place))
 
 
 def register(app: typer.Typer) -> None:

@@ -65,7 +65,8 @@ class FillTrouble(StrEnum):
 class HeaderArrived:
     """A parent's header. `size` is of the whole representation, None while unknown; `part` is of a 206.
 
-    `framed` says whether the body's end can be told from a broken connection (length or chunks).
+    `framed` says whether the body's end can be told from a broken connection (length or chunks). `of_owner`: another worker of
+    this node, which owns the key, has asked the parents already; `trouble` is what it met when none gave an answer.
     """
 
     status: int
@@ -73,6 +74,8 @@ class HeaderArrived:
     size: int | None
     framed: bool = True
     part: Single | None = None
+    of_owner: bool = False
+    trouble: FillTrouble | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,9 @@ class FillMachine:
                 return self._on_alone()
 
     def _on_header(self, event: HeaderArrived) -> list[FillCommand]:
-        is_answer = self.relays_errors and self._asked == len(self.parents)
+        if event.trouble is not None and event.trouble is not FillTrouble.NO_PARENT:
+            return self._end(FillState.REFUSED, event.trouble)
+        is_answer = self.relays_errors and (event.of_owner or self._asked == len(self.parents)) and event.trouble is None
         if 500 <= event.status < 600 and not is_answer:
             return self._ask_next(FillTrouble.SERVER_ERROR)
         if event.status == 304:

@@ -6,11 +6,12 @@ import errno
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from headwater.runtime.metrics import exposition
+from headwater.runtime.metrics import CONTENT_TYPE_LATEST, exposition
 from headwater.runtime.problems import Problem
 from headwater.settings.units import Address
 
@@ -26,7 +27,7 @@ class CannotStart(Exception):
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application, address: Address, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
+async def serve_app(app: web.Application, address: Address | Path, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
     """Serves an application until the context ends; running requests then have `drain_s` seconds to finish."""
     app.on_response_prepare.append(_name_server)
     async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address):
@@ -39,22 +40,31 @@ async def _name_server(request: web.Request, response: web.StreamResponse) -> No
 
 @asynccontextmanager
 async def serve_handler(
-    handler: Handler, address: Address, *, drain_s: float = DRAIN_S, tls: ssl.SSLContext | None = None, **server: Any
+    handler: Handler, address: Address | Path, *, drain_s: float = DRAIN_S, tls: ssl.SSLContext | None = None, **server: Any
 ) -> AsyncIterator[None]:
-    """Serves one handler for every request, without routing. `server` are arguments of `aiohttp.web.Server`."""
+    """Serves one handler for every request, without routing. A path is a Unix socket.
+
+    `server` are arguments of `aiohttp.web.Server`.
+    """
     runner = web.ServerRunner(web.Server(handler, access_log=None, **server), handle_signals=False, shutdown_timeout=drain_s)
     async with _serving(runner, address, tls):
         yield
 
 
 @asynccontextmanager
-async def _serving(runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+async def _serving(runner: web.BaseRunner, address: Address | Path, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port, backlog=LISTEN_BACKLOG, ssl_context=tls)
+        site: web.BaseSite
+        if isinstance(address, Path):
+            site = web.UnixSite(runner, address, backlog=LISTEN_BACKLOG)
+        else:
+            site = web.TCPSite(runner, address.host, address.port, backlog=LISTEN_BACKLOG, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
+            if isinstance(address, Path):
+                raise CannotStart(f"cannot listen on {address}: {error.strerror or error}.") from error
             raise cannot_listen(error, address) from error
         yield
     finally:
@@ -92,16 +102,21 @@ async def problems(request: web.Request, handler: Callable[[web.Request], Awaita
         return Problem(413, "body-too-large", "Body too large", error.text or "the body is too large").response()
 
 
-def admin_app(healthy: Callable[[], str | None] = lambda: None) -> web.Application:
-    """/healthz and /metrics. `healthy` returns why the node cannot serve, or None."""
+async def _own_metrics() -> str:
+    return exposition()[0].decode()
+
+
+def admin_app(
+    healthy: Callable[[], str | None] = lambda: None, metrics_text: Callable[[], Awaitable[str]] = _own_metrics
+) -> web.Application:
+    """/healthz and /metrics. `healthy` returns why the node cannot serve, or None; `metrics_text` is Prometheus text."""
 
     async def healthz(request: web.Request) -> web.Response:
         reason = healthy()
         return web.json_response({"status": "down" if reason else "up", "reason": reason}, status=503 if reason else 200)
 
     async def metrics(request: web.Request) -> web.Response:
-        body, content_type = exposition()
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        return web.Response(body=(await metrics_text()).encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)

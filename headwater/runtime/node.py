@@ -17,6 +17,7 @@ from headwater.runtime.logs import Log, configure_logs
 from headwater.runtime.nodetoken import read_token
 from headwater.runtime.snapshots import SnapshotFollower
 from headwater.runtime.tasks import Supervised
+from headwater.runtime.workerplace import WorkerPlace
 from headwater.settings.deployment import Deployment
 
 EXIT_CANNOT_START = 78  # EX_CONFIG of sysexits.h: starting again without a change is of no use
@@ -27,13 +28,15 @@ FIRST_SNAPSHOT_S = 3.0
 class NodeContext:
     """What a node is given: who it is, its config as the file says it, its own folder, and its log.
 
-    `config` is that file; only control reads it again, and without it takes `deployment` as final.
+    `config` is that file; only control reads it again, and without it takes `deployment` as final. `worker` is the place of a
+    process that is one of several of its node.
     """
 
     name: str
     deployment: Deployment
     log: Log
     config: Path | None = None
+    worker: WorkerPlace | None = None
 
     @property
     def folder(self) -> Path:
@@ -51,16 +54,20 @@ NodeMain = Callable[[NodeContext], AbstractAsyncContextManager[None]]
 @asynccontextmanager
 async def following_snapshots(context: NodeContext) -> AsyncIterator[SnapshotFollower]:
     """The node's follower, started; it has asked control once, or waited for it long enough."""
-    follower = SnapshotFollower(context.deployment, context.name, context.token, context.folder, context.log)
+    keeps = context.worker is None or context.worker.index == 0  # one writer of the node's file is enough
+    follower = SnapshotFollower(context.deployment, context.name, context.token, context.folder, context.log, keeps=keeps)
     async with Supervised(context.log) as tasks:
         tasks.start("follow-snapshots", follower.follow)
         await follower.first_answer(FIRST_SNAPSHOT_S)
         yield follower
 
 
-def run_node(main: NodeMain, name: str, deployment: Deployment, config: Path | None = None) -> int:
+def run_node(
+    main: NodeMain, name: str, deployment: Deployment, config: Path | None = None, worker: WorkerPlace | None = None
+) -> int:
     """Runs the node until it is told to stop. Returns the exit status."""
-    context = NodeContext(name, deployment, configure_logs(name), config)
+    log = configure_logs(name)
+    context = NodeContext(name, deployment, log if worker is None else log.bind(worker=worker.index), config, worker)
     try:
         context.folder.mkdir(parents=True, exist_ok=True)
         uvloop.run(_until_signal(main, context))
@@ -76,8 +83,12 @@ def run_node(main: NodeMain, name: str, deployment: Deployment, config: Path | N
 async def _until_signal(main: NodeMain, context: NodeContext) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if context.worker is None:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    else:  # Ctrl-C reaches the whole terminal's group, and a SIGHUP of a terminal that closes too: the parent decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async with main(context):
         context.log.info("serving")
         await stop.wait()

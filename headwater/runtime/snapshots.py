@@ -29,12 +29,13 @@ SNAPSHOT_POLLS = counter("headwater_snapshot_polls_total", "Questions to control
 class SnapshotFollower:
     """Holds the current snapshot in `current`, replaced in one assignment."""
 
-    def __init__(self, deployment: Deployment, node: str, token: str, folder: Path, log: Log) -> None:
+    def __init__(self, deployment: Deployment, node: str, token: str, folder: Path, log: Log, *, keeps: bool = True) -> None:
         self._url = f"{deployment.control.listen.url}/api/v1/snapshot"
         self._node = node
         self._token = token
         self._file = folder / "snapshot.json"
         self._log = log
+        self._keeps = keeps
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._answered = asyncio.Event()
         self.current = self._last_good() or Snapshot(version=0, deployment=deployment)
@@ -80,7 +81,8 @@ class SnapshotFollower:
             self._log.warning("control sent an older snapshot", version=snapshot.version, held=self.current.version)
             return False
         SNAPSHOT_POLLS.labels("newer").inc()
-        await asyncio.to_thread(self._keep, snapshot)
+        if self._keeps:
+            await asyncio.to_thread(self._keep, snapshot)
         self.current = snapshot
         SNAPSHOT_VERSION.set(snapshot.version)
         self._answered.set()
@@ -99,7 +101,7 @@ class SnapshotFollower:
 
     def _keep(self, snapshot: Snapshot) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._file.with_suffix(".draft")
+        draft = self._file.with_suffix(f".draft-{os.getpid()}")  # a worker and its replacement may both write for a moment
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(snapshot.model_dump_json())

@@ -10,7 +10,7 @@ from headwater.settings.cache import CacheSettings
 from headwater.settings.limits import Limits
 from headwater.settings.listening import ProxyProtocol, TierTls, Tls
 from headwater.settings.model import Settings, quantity
-from headwater.settings.units import DurationS, ListenAddress, Network, RateBps
+from headwater.settings.units import Address, DurationS, ListenAddress, Network, RateBps
 
 NodeName: TypeAlias = str
 
@@ -36,6 +36,18 @@ class Tier(Node):
         description="TCP congestion control, such as `bbr`; the kernel's default where it is not available.",
         pattern=r"^[a-z0-9_]{1,15}$",
     )
+    workers: int = Field(
+        1,
+        description="Processes that share the node's addresses, store and budgets; about one per core. SIGHUP then restarts "
+        "them one by one, without a refused request.",
+        ge=1,
+        le=64,
+    )
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where clients come in: plain, then (where there is any) over TLS."""
+        return [self.listen] if self.tls is None else [self.listen, self.tls.listen]
 
 
 class Edge(Tier):
