@@ -10,7 +10,8 @@ from aiohttp import web
 
 from headwater.cacheproxy.delivery import deliver
 from headwater.cacheproxy.exchange import Exchange
-from headwater.cacheproxy.fills import Fill, FillOrder, Fills
+from headwater.cacheproxy.fillregistry import Fills
+from headwater.cacheproxy.fills import Fill, FillOrder
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.roles import Refused
 from headwater.cacheproxy.sources import FillSource, Source, StoredSource

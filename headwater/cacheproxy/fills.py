@@ -1,4 +1,4 @@
-"""Running fills: the I/O loop around `headwater.rules.fill`, and the registry that makes every asker of an object share one.
+"""A running fill: the I/O loop around `headwater.rules.fill`. Who shares it is the registry's matter (`fillregistry.py`).
 
 The loop carries out commands and reports events; what to do about them is decided in the rules.
 """
@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -351,64 +351,6 @@ class Fill:
         if self._answer is not None:
             self._answer.close()
             self._answer = None
-
-
-class Fills:
-    """The fills under way, by key."""
-
-    def __init__(self, client: ParentClient, store: Store, settings: CacheSettings, log: Log) -> None:
-        self._client = client
-        self._store = store
-        self._settings = settings
-        self._log = log
-        self._shared: dict[str, Fill] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def running(self, key: str) -> Fill | None:
-        """The fill of `key` that a newcomer may follow."""
-        fill = self._shared.get(key)
-        return fill if fill is not None and fill.open_to_newcomers else None
-
-    def still_stored(self, metadata: Metadata) -> bool:
-        """Whether no purge has removed the object since it was looked up."""
-        return self._store.purges.judge(metadata) is not None
-
-    def forget(self, key: str) -> None:
-        """The object was invalidated: newcomers start anew, and what a running fill gets is not stored."""
-        fill = self._shared.pop(key, None)
-        if fill is not None:
-            fill.forgotten = True
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._tasks)
-
-    def start(self, order: FillOrder, *, shared: bool = True) -> Fill:
-        """Starts a fill; a shared one is found by others until it is stored."""
-        fill = Fill(order, self._client, self._store, self._settings, self._log)
-        if shared:
-            self._shared[order.key] = fill
-        fill.task = asyncio.create_task(fill.run(), name=f"fill {order.key}")
-        self._tasks.add(fill.task)
-        fill.task.add_done_callback(self._forget(fill))
-        return fill
-
-    async def close(self) -> None:
-        """Cancels what still runs: its followers are cut off."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _forget(self, fill: Fill) -> Callable[[asyncio.Task[None]], None]:
-        def forget(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if self._shared.get(fill.order.key) is fill:
-                del self._shared[fill.order.key]
-            if not task.cancelled() and (error := task.exception()) is not None:
-                self._log.error("fill ended by an error", key=fill.order.key, exc_info=error)
-
-        return forget
 
 
 def _header_event(answer: ParentAnswer, parent: Parent) -> HeaderArrived:

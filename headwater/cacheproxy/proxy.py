@@ -20,7 +20,8 @@ from headwater.cacheproxy.answering import GATEWAY_REASON, Answering, asked_cont
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.explaining import explained
-from headwater.cacheproxy.fills import FillOrder, Fills
+from headwater.cacheproxy.fillregistry import Fills
+from headwater.cacheproxy.fills import FillOrder
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES, WORKER_ASKS
