@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from headwater.cli.begunuploads import BegunUploads, state_folder
+from headwater.cli.interrupt import run_interruptible
 from headwater.cli.originclient import DEFAULT_API, ApiOption, OriginRefused, OriginUnreachable, checked_api, origin_client
 from headwater.cli.uploader import Progress, Source, Uploader, UploadFailed, open_source
 from headwater.settings.units import format_size
@@ -87,7 +87,7 @@ def upload(
     if title is not None and len(files) > 1:
         raise typer.BadParameter("one title is for one file; upload the others on their own", param_hint="--title")
     try:
-        good = asyncio.run(_upload_all(files, api, title, wait=not no_wait))
+        good = run_interruptible(_upload_all(files, api, title, wait=not no_wait))
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None

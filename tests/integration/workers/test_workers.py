@@ -259,9 +259,9 @@ async def test_a_killed_worker_is_missed_by_nobody_else_and_comes_back(node: Nod
     assert len(node.parent.asked) <= 7  # all from the node's own disk
 
 
-async def test_a_node_drains_on_sigterm(tmp_path: Path) -> None:
+async def test_a_node_drains_on_sigterm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What runs is finished; the process ends with status 0 and leaves no worker behind."""
-    async with node_of(2, tmp_path) as node:
+    async with node_of(2, tmp_path_factory.mktemp("node")) as node:  # a short path: the workers' sockets are in it
         await _drains(node)
 
 
