@@ -93,7 +93,6 @@ async def running_edge(
     folder: Path,
     settings: CacheSettings | None = None,
     *,
-    start_clean: bool = True,
     limits: Limits | None = None,
     doors: Sequence[Door] = (),
 ) -> AsyncIterator[RunningEdge]:
