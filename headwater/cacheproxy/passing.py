@@ -29,7 +29,10 @@ PASSING_PARENTS: Final = 1  # a request with effects is never sent twice
 
 
 class Invalidation:
-    """Makes objects of this node unusable, in every worker, before it returns."""
+    """Makes objects of this node unusable, in every worker that answers in time, before it returns.
+
+    One that does not is logged and counted (`headwater_worker_messages_total`); the client's answer does not wait for it.
+    """
 
     MESSAGE: Final = "invalidate"
 
