@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 from headwater.settings.deployment import Deployment
+from tests.support.ceph import Ceph, running_ceph
 from tests.support.clips import flash_clip
 from tests.support.deployments import lab_deployment
 from tests.support.lab import Lab, running_lab
@@ -26,6 +27,13 @@ settings.load_profile("headwater")
 def deployment(tmp_path: Path) -> Deployment:
     """The lab's deployment on free ports, its data in a temporary folder."""
     return lab_deployment(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A real S3 server. Tests that want it belong to the xdist group `ceph`, so that a session starts one."""
+    with running_ceph() as ceph:
+        yield ceph
 
 
 # One lab for all tests that want a whole one: they belong to the xdist group `lab`, run in the session's loop

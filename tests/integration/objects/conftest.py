@@ -1,4 +1,4 @@
-"""Every object store there is, for the contract tests."""
+"""Every object store there is, for the contract tests: files, two S3 servers of different makers, and the tests' own fake."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headwater.settings.origin import S3Store
 from origin.objects.files import FileObjects
 from origin.objects.interface import TierStore
 from origin.objects.s3 import S3Objects
+from tests.support.ceph import Ceph
 from tests.support.memory_store import MemoryObjects
 from tests.support.s3server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 
@@ -22,27 +23,52 @@ def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs on Ceph runs in the worker that has it."""
+    for item in items:
+        if "ceph" in getattr(getattr(item, "callspec", None), "params", {}).values():
+            item.add_marker(pytest.mark.xdist_group("ceph"))
+
+
 @pytest.fixture
-def bucket(running_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Store:
-    """Settings of a fresh bucket, the credentials in the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+def bucket(running_s3: S3Server, credentials: None) -> S3Store:
+    """Settings of a fresh bucket at rclone's S3 server."""
     return running_s3.bucket(f"bucket-{secrets.token_hex(4)}")
 
 
-@pytest.fixture(params=["files", "s3", "memory"])
+@pytest.fixture
+def ceph_bucket(ceph: Ceph, credentials: None) -> S3Store:
+    """Settings of a fresh bucket at Ceph."""
+    return ceph.bucket(f"bucket-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+@pytest.fixture(params=["files", "rclone", "ceph", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> TierStore:
     match request.param:
         case "files":
             return FileObjects(tmp_path / "objects")
-        case "s3":
+        case "rclone":
             return S3Objects(request.getfixturevalue("bucket"))
+        case "ceph":
+            return S3Objects(request.getfixturevalue("ceph_bucket"))
         case _:
             return MemoryObjects()
 
 
-@pytest.fixture(params=["files", "memory"])
+@pytest.fixture(params=["files", "ceph", "memory"])
 def store_at_once(request: pytest.FixtureRequest, tmp_path: Path) -> TierStore:
-    """Stores that replace body and metadata at once, as a real S3 does; the test server writes one after the other."""
-    return FileObjects(tmp_path / "objects") if request.param == "files" else MemoryObjects()
+    """Stores that replace body and metadata at once; rclone's server writes one after the other."""
+    match request.param:
+        case "files":
+            return FileObjects(tmp_path / "objects")
+        case "ceph":
+            return S3Objects(request.getfixturevalue("ceph_bucket"))
+        case _:
+            return MemoryObjects()

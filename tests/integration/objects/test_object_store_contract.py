@@ -80,10 +80,12 @@ async def test_a_put_replaces_whole(store: TierStore) -> None:
         await store.stat("m.m3u8")
 
 
-async def test_a_list_is_in_key_order_and_keys_may_begin_with_other_keys(store: TierStore) -> None:
+async def test_a_list_is_in_key_order_and_keys_may_begin_with_other_keys(
+    store: TierStore, request: pytest.FixtureRequest
+) -> None:
     keys = ["a/b", "a/b/c", "a-b", "a", "a.b", "a/bc", "b", "a/b.c"]
-    if isinstance(store, S3Objects):
-        # The test server keeps keys as files, so that no key can be another's folder. A real S3 has no such limit.
+    if isinstance(store, S3Objects) and request.node.callspec.params["store"] == "rclone":
+        # rclone keeps keys as files, so that no key can be another's folder.
         keys = ["a/b/c", "a-b", "a.b", "a/bc", "b", "a/b.c"]
     for key in keys:
         await store.put_bytes(key, key.encode(), "x/y")
@@ -120,7 +122,13 @@ async def test_readers_see_one_version_or_the_other_while_it_is_replaced(store_a
     writing = asyncio.create_task(write())
     while not writing.done():
         async with store.opened("m") as opened:
-            body = b"".join([chunk async for chunk in opened.read()])
+            try:
+                body = b"".join([chunk async for chunk in opened.read()])
+            except ObjectStoreFailed as told:
+                # S3 keeps no version open: the reader is told, and never gets bytes of another version.
+                assert isinstance(store, S3Objects)
+                assert "was replaced while it was read" in str(told)
+                continue
             assert opened.info.sha256 == hashlib.sha256(body).hexdigest()
             seen.add(body)
         await asyncio.sleep(0)
