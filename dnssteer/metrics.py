@@ -23,3 +23,6 @@ ANSWER_SECONDS = histogram(
 REMEMBERED = counter("headwater_dns_remembered_total", "Answers given from memory, within one snapshot.")
 TCP_CONNECTIONS = gauge("headwater_dns_tcp_connections", "Open TCP connections.")
 TCP_ENDED = counter("headwater_dns_tcp_ended_total", "TCP connections that ended, by how.", ["how"])
+REDIRECTS = counter(
+    "headwater_route_redirects_total", "Answers of /route by the viewer's region and by outcome.", ["region", "outcome"]
+)

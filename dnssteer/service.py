@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dnssteer.door import serve_door
+from dnssteer.redirects import Redirects
 from dnssteer.responder import Responder
 from dnssteer.sockets import serve_dns
 from headwater.runtime.httpsite import admin_app, serve_app
@@ -18,5 +20,6 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
     async with following_snapshots(context) as follower:
         responder = Responder(follower.current, context.log)
         follower.on_change(responder.use)
-        async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen):
+        door = serve_door(settings.http, [Redirects(lambda: follower.current)], context.log)
+        async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen), door:
             yield

@@ -27,10 +27,12 @@ class CannotStart(Exception):
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application, address: Address | Path, *, drain_s: float = DRAIN_S) -> AsyncIterator[None]:
+async def serve_app(
+    app: web.Application, address: Address | Path, *, drain_s: float = DRAIN_S, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Serves an application until the context ends; running requests then have `drain_s` seconds to finish."""
     app.on_response_prepare.append(_name_server)
-    async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address):
+    async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address, tls):
         yield
 
 

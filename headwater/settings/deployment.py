@@ -104,6 +104,10 @@ class Deployment(Settings):
         yield "origin.transcoder_admin", self.origin.transcoder_admin
         yield "dns.listen", self.dns.listen
         yield "dns.admin", self.dns.admin
+        if self.dns.http is not None:
+            yield "dns.http.listen", self.dns.http.listen
+            if self.dns.http.tls is not None:
+                yield "dns.http.tls.listen", self.dns.http.tls.listen
         for name, shield in self.shields.items():
             yield f"shields.{name}.listen", shield.listen
             yield f"shields.{name}.admin", shield.admin

@@ -10,6 +10,7 @@ from headwater.settings.cache import CacheSettings
 from headwater.settings.limits import Limits
 from headwater.settings.listening import ProxyProtocol, TierTls, Tls
 from headwater.settings.model import Settings, quantity
+from headwater.settings.steeringdoor import SteeringDoor
 from headwater.settings.units import Address, DurationS, ListenAddress, Network, RateBps
 
 NodeName: TypeAlias = str
@@ -55,6 +56,12 @@ class Edge(Tier):
 
     weight: float = Field(100, description="Share of the POP's buckets, relative to its other edges; 0 drains it.", ge=0)
     capacity: RateBps = quantity("1 Gbit/s", description="What the edge can send.")
+    host: str | None = Field(
+        None,
+        description="Name under which viewers reach this edge alone, such as `fra-1.cdn.example.net`, for redirects and steering "
+        "manifests; its address by default. Over TLS it is needed, for certificates name hosts.",
+        pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)*$",
+    )
     cache: CacheSettings = Field(CacheSettings(), description="The edge's store and fills.")
 
 
@@ -92,6 +99,9 @@ class Dns(Settings):
 
     listen: ListenAddress = Field(description="UDP and TCP address.")
     admin: ListenAddress = Field(description="Where the server answers /metrics and /healthz.")
+    http: SteeringDoor | None = Field(
+        None, description="The node's HTTP door (redirects, Content Steering, DNS over HTTPS); none by default."
+    )
     ttl: DurationS = quantity("20 s", description="TTL of steered answers; viewers stay this long.", ge=0, le=86400)
     nameservers: list[str] = Field(["ns1"], description="Names of the zone's name servers, relative to the zone.", min_length=1)
     hostmaster: str = Field("hostmaster", description="Mailbox of the zone in its SOA, relative to the zone.")

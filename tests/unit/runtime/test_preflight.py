@@ -38,7 +38,7 @@ def test_a_deployment_that_runs_already_is_one_sentence(deployment: Deployment) 
         for _, address in deployment.listeners():
             taken.enter_context(socket.create_server((address.host, address.port)))
         [found] = preflight.problems(deployment, CONFIG)
-    assert found.startswith("18 of the 19 addresses in lab.yaml are in use (")
+    assert found.startswith("19 of the 20 addresses in lab.yaml are in use (")
     assert "stop the other `headwater up`" in found
 
 
