@@ -17,16 +17,39 @@ from tests.support.ceph import Ceph, running_ceph
 from tests.support.clips import flash_clip
 from tests.support.deployments import lab_deployment
 from tests.support.lab import Lab, running_lab
+from tests.support.postgres import Postgres, on_postgres, running_postgres
 
 # How long an example takes says how busy the machine is; a test that hangs meets pytest's own timeout.
 settings.register_profile("headwater", deadline=None)
 settings.load_profile("headwater")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked `both_catalogues` runs twice: on SQLite, and on a PostgreSQL that one session starts once."""
+    if metafunc.definition.get_closest_marker("both_catalogues") and "catalogue_kind" in metafunc.fixturenames:
+        kinds = ["sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))]
+        metafunc.parametrize("catalogue_kind", kinds, indirect=True)
+
+
 @pytest.fixture
-def deployment(tmp_path: Path) -> Deployment:
-    """The lab's deployment on free ports, its data in a temporary folder."""
-    return lab_deployment(tmp_path)
+def catalogue_kind(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, catalogue_kind: str, request: pytest.FixtureRequest) -> Deployment:
+    """The lab's deployment on free ports, its data in a temporary folder, its catalogue empty."""
+    deployment = lab_deployment(tmp_path)
+    if catalogue_kind == "postgres":
+        return on_postgres(deployment, request.getfixturevalue("postgres").database())
+    return deployment
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL. Tests that want it belong to the xdist group `postgres`."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from origin.catalogue.videos import Position
 from signer.grant import Grant, VerifyKey, check_use, verify
 from tests.support.origin import Creator, RunningApi, running_api
 
+pytestmark = pytest.mark.both_catalogues
+
 MASTER = """#EXTM3U
 #EXT-X-VERSION:7
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="main, URI=none",URI="aac/128k/playlist.m3u8"

