@@ -38,16 +38,20 @@ class Invitation:
     """What to print when everything runs."""
 
     watch: str
+    upload: str
     operators: str
     commands: tuple[str, ...]
 
     def lines(self) -> list[str]:
         tried = [f"  {command}" for command in self.commands]
-        return ["", f"Watch:    {self.watch}", f"Operate:  {self.operators}", "", "To try in another terminal:", *tried, ""]
+        pages = [f"Watch:    {self.watch}", f"Upload:   {self.upload}", f"Operate:  {self.operators}"]
+        return ["", *pages, "", "To try in another terminal:", *tried, ""]
 
 
-def invitation(deployment: Deployment, config: Path, video_id: str | None, headwater: str, has_dig: bool) -> Invitation:
-    """The pages and commands of this deployment, with real values."""
+def invitation(
+    deployment: Deployment, config: Path, video_id: str | None, headwater: str, has_dig: bool, token: str
+) -> Invitation:
+    """The pages and commands of this deployment, with real values. A URL's fragment stays in the browser: no server logs it."""
     public = deployment.origin.public_url
     bucket = bucket_of(parse_video_id(video_id)) if video_id else Bucket(0x3FA)
     name = logical_host(bucket, deployment.zone)
@@ -55,6 +59,7 @@ def invitation(deployment: Deployment, config: Path, video_id: str | None, headw
     dig = f"dig @{dns.host} -p {dns.port} {name}" + ("" if has_dig else "      (dig: apt install dnsutils)")
     return Invitation(
         watch=f"{public}/watch/{video_id}" if video_id else f"{public}/",
+        upload=f"{public}/#token={token}",
         operators=f"{deployment.control.listen.url}/",
         commands=(
             dig,
@@ -64,11 +69,11 @@ def invitation(deployment: Deployment, config: Path, video_id: str | None, headw
     )
 
 
-async def show_demo(deployment: Deployment, config: Path, console: Console, *, upload: bool) -> None:
-    """Prints the invitation, after a first video was made if `upload`. Raises DemoFailed."""
+async def show_demo(deployment: Deployment, config: Path, console: Console, token: str, *, upload: bool) -> None:
+    """Prints the invitation, after a first video was made if `upload`; `token` is the creator's. Raises DemoFailed."""
     clip = deployment.data / "demo" / CLIP_NAME
     try:
-        async with origin_client(deployment.origin.api.listen.url) as origin:
+        async with origin_client(deployment.origin.api.listen.url, token) as origin:
             video_id = await _newest_video(origin)
             # The clip is removed when its video plays: one that is still there was interrupted, and is gone on with.
             if upload and (video_id is None or clip.exists()):
@@ -77,7 +82,8 @@ async def show_demo(deployment: Deployment, config: Path, console: Console, *, u
         raise DemoFailed(str(error)) from error
     except subprocess.CalledProcessError as error:
         raise DemoFailed(f"ffmpeg could not make it: {error.stderr.decode(errors='replace').strip()[-300:]}") from error
-    for line in invitation(deployment, config, video_id, own_command(), shutil.which("dig") is not None).lines():
+    has_dig = shutil.which("dig") is not None
+    for line in invitation(deployment, config, video_id, own_command(), has_dig, token).lines():
         console.print(line, markup=False)
 
 

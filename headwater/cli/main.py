@@ -17,6 +17,7 @@ GROUPS = (
     "requeue",
     "sign",
     "status",
+    "tokens",
     "up",
     "upload",
     "video",

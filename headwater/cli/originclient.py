@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -39,15 +39,19 @@ class OriginRefused(Exception):
 
 
 class OriginClient:
-    """One origin. Every call raises OriginUnreachable or OriginRefused."""
+    """One origin. Every call raises OriginUnreachable or OriginRefused.
 
-    def __init__(self, client: httpx.AsyncClient, api: str) -> None:
+    The token goes to the API alone: a part's URL is signed, and an S3 store refuses a request that shows both.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, api: str, token: str | None = None) -> None:
         self._client = client
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self.api = api
 
-    async def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    async def json(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any) -> dict[str, Any]:
         """The JSON object that the API answers with."""
-        answer = await self._send(method, self.api + path, **options)
+        answer = await self._send(method, self.api + path, headers={**self._authorization, **(headers or {})}, **options)
         try:
             content = answer.json()
         except ValueError:
@@ -90,11 +94,11 @@ class OriginClient:
 
 
 @asynccontextmanager
-async def origin_client(api: str) -> AsyncIterator[OriginClient]:
+async def origin_client(api: str, token: str | None = None) -> AsyncIterator[OriginClient]:
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=not _is_this_machine(api)) as client:
-        yield OriginClient(client, api.rstrip("/"))
+        yield OriginClient(client, api.rstrip("/"), token)
 
 
 def checked_api(api: str) -> str:

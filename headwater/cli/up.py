@@ -12,14 +12,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from headwater.cli.credentials import note_lab
 from headwater.cli.demo import DemoFailed, show_demo
 from headwater.cli.node import deployment_or_exit
 from headwater.runtime import preflight
 from headwater.runtime.datalock import InUse, holding
+from headwater.runtime.httpsite import CannotStart
 from headwater.runtime.node import EXIT_CANNOT_START
 from headwater.runtime.nodetoken import read_token
 from headwater.runtime.supervisor import NodeFailed, Supervisor
 from headwater.settings.deployment import Deployment, nodes_of
+from origin.catalogue.ownertoken import ensure_creator_token
 from origin.transcode.tools import NoFfmpeg, find_ffmpeg
 from signer.keyring import KeyRing
 
@@ -36,9 +39,9 @@ def up(
     try:
         with holding(deployment.data) as was_killed:
             _exit_unless_ready(deployment, config, wait_s=LEFT_BEHIND_S if was_killed else 0.0)
-            _make_secrets(deployment)
-            status = asyncio.run(_run(deployment, config, demo))
-    except InUse as error:
+            token = _make_secrets(deployment)
+            status = asyncio.run(_run(deployment, config, demo, token))
+    except (InUse, CannotStart) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_CANNOT_START) from error
     except PermissionError as error:
@@ -72,20 +75,24 @@ def _problems(deployment: Deployment, config: Path) -> list[str]:
     return found
 
 
-def _make_secrets(deployment: Deployment) -> None:
-    """Node tokens and a first signing key, so that all nodes find them when they start."""
+def _make_secrets(deployment: Deployment) -> str:
+    """Node tokens and a first signing key, so that all nodes find them when they start. Returns the creator's API token."""
     for node in nodes_of(deployment):
         read_token(deployment.data, node)
     KeyRing(deployment.data / deployment.signing.keys).ensure(deployment.signing.algorithm)
+    token = asyncio.run(ensure_creator_token(deployment)).text
+    for address in {deployment.origin.public_url, deployment.origin.api.listen.url}:
+        note_lab(address, deployment.data)
+    return token
 
 
-async def _run(deployment: Deployment, config: Path, demo: bool) -> int:
+async def _run(deployment: Deployment, config: Path, demo: bool, token: str) -> int:
     """Runs the nodes until a signal. Returns the exit status."""
     console = Console(highlight=False, soft_wrap=True)
     supervisor = Supervisor(deployment, config, say=lambda line: console.print(line, markup=False))
     stop = _stop_signal(supervisor)
     stopped = asyncio.create_task(stop.wait())
-    work = asyncio.create_task(_start(supervisor, config, demo, console))
+    work = asyncio.create_task(_start(supervisor, config, demo, token, console))
     try:
         await asyncio.wait([stopped, work], return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -104,11 +111,11 @@ async def _run(deployment: Deployment, config: Path, demo: bool) -> int:
         console.print("Stopped. All data is kept; the next start goes on with it.")
 
 
-async def _start(supervisor: Supervisor, config: Path, demo: bool, console: Console) -> None:
+async def _start(supervisor: Supervisor, config: Path, demo: bool, token: str, console: Console) -> None:
     console.print(f"Starting {len(supervisor.roles)} nodes; their logs are in {supervisor.deployment.data / 'log'}", markup=False)
     await supervisor.start()
     try:
-        await show_demo(supervisor.deployment, config, console, upload=demo)
+        await show_demo(supervisor.deployment, config, console, token, upload=demo)
     except DemoFailed as error:
         console.print(f"The lab runs, but its demo video does not: {error}", markup=False)
     console.print("Ctrl-C stops everything.")

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from headwater.cli.begunuploads import BegunUploads, state_folder
+from headwater.cli.credentials import TokenOption, found_token
 from headwater.cli.interrupt import run_interruptible
 from headwater.cli.originclient import DEFAULT_API, ApiOption, OriginRefused, OriginUnreachable, checked_api, origin_client
 from headwater.cli.uploader import Progress, Source, Uploader, UploadFailed, open_source
@@ -79,6 +80,7 @@ class Lines:
 def upload(
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE...")],
     api: ApiOption = DEFAULT_API,
+    token: TokenOption = None,
     title: Annotated[str | None, typer.Option(help="Title of the video; the file's name without it.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the video plays.")] = False,
 ) -> None:
@@ -87,7 +89,7 @@ def upload(
     if title is not None and len(files) > 1:
         raise typer.BadParameter("one title is for one file; upload the others on their own", param_hint="--title")
     try:
-        good = run_interruptible(_upload_all(files, api, title, wait=not no_wait))
+        good = run_interruptible(_upload_all(files, api, found_token(api, token), title, wait=not no_wait))
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -95,12 +97,12 @@ def upload(
         raise typer.Exit(EXIT_NOT_PLAYABLE)
 
 
-async def _upload_all(files: list[Path], api: str, title: str | None, *, wait: bool) -> bool:
+async def _upload_all(files: list[Path], api: str, token: str | None, title: str | None, *, wait: bool) -> bool:
     """Each file in turn; one that fails does not keep the others from being sent. True when all are well."""
     bars, progress = shown_progress()
     good = True
     with bars:
-        async with origin_client(api) as origin:
+        async with origin_client(api, token) as origin:
             uploader = Uploader(origin, BegunUploads(state_folder()), progress)
             for file in files:
                 try:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headwater.cli.credentials import TokenOption, found_token
 from headwater.cli.originclient import (
     DEFAULT_API,
     ApiOption,
@@ -34,11 +35,12 @@ commands = typer.Typer(name="video", help="Look at an origin's videos.", no_args
 @commands.command("list")
 def list_videos(
     api: ApiOption = DEFAULT_API,
+    token: TokenOption = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List videos, newest first."""
-    videos = _asked(api, lambda origin: _newest(origin, limit))
+    videos = _asked(api, token, lambda origin: _newest(origin, limit))
     if as_json:
         print(json.dumps(videos, indent=2))
         return
@@ -57,10 +59,11 @@ def list_videos(
 def show_video(
     video_id: Annotated[str, typer.Argument(help="Video id.", metavar="ID")],
     api: ApiOption = DEFAULT_API,
+    token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one video with its renditions and where it plays."""
-    video = _asked(api, lambda origin: origin.json("GET", f"/api/v1/videos/{_segment(video_id)}"))
+    video = _asked(api, token, lambda origin: origin.json("GET", f"/api/v1/videos/{_segment(video_id)}"))
     if as_json:
         print(json.dumps(video, indent=2))
         return
@@ -70,11 +73,12 @@ def show_video(
         Console().print(_renditions(video))
 
 
-def _asked(api: str, ask: Callable[[OriginClient], Awaitable[Any]]) -> Any:
+def _asked(api: str, token: str | None, ask: Callable[[OriginClient], Awaitable[Any]]) -> Any:
     """What `ask` gets from the origin; or its error on stderr and exit status 1."""
 
     async def run() -> Any:
-        async with origin_client(checked_api(api)) as origin:
+        base = checked_api(api)
+        async with origin_client(base, found_token(base, token)) as origin:
             return await ask(origin)
 
     try:

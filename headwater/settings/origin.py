@@ -57,6 +57,9 @@ class Tiers(Settings):
 
 
 class Uploads(Settings):
+    require_tokens: bool = Field(
+        True, description="Whether uploads need an API token; without it anybody who reaches the API may upload."
+    )
     part_size: SizeBytes = quantity("8 MiB", description="Part size unless the client chooses.", ge=256 * 1024)
     min_part_size: SizeBytes = quantity("5 MiB", description="Smallest part a client may choose (S3's own floor).")
     max_part_size: SizeBytes = quantity("64 MiB", description="Largest part a client may choose.")

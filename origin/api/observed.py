@@ -36,6 +36,7 @@ STATUS_OF: Final = {
     Refusal.TOO_MANY_PARTS: (422, "Too many parts"),
     Refusal.KEY_REUSED: (422, "Idempotency-Key used before"),
     Refusal.NO_SUCH_VIDEO: (404, "No such video"),
+    Refusal.NOT_YOURS: (403, "Upload of another creator"),
     Refusal.PARTS_MISSING: (409, "Parts missing"),
     Refusal.PARTS_DAMAGED: (409, "Parts damaged"),
     Refusal.SIZE_DIFFERS: (409, "Size differs"),

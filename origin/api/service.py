@@ -18,6 +18,7 @@ from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 from origin.api.observed import answering_failures, observing
 from origin.api.pages import page_routes
+from origin.api.permission import Permission
 from origin.api.playback import Playback
 from origin.api.requests import MAX_DIGESTS_BYTES
 from origin.api.uploading import Uploading
@@ -68,7 +69,8 @@ def api_app(
         middlewares=[observing(log), problems, answering_failures(log)],
         client_max_size=MAX_DIGESTS_BYTES,
     )
-    app.add_routes(Uploading(intake).routes())
+    permission = Permission(catalogue, lambda: snapshot().deployment.origin.uploads.require_tokens)
+    app.add_routes(Uploading(intake, permission).routes())
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
     app.add_routes(part_routes(stores.parts))
     app.add_routes(page_routes())

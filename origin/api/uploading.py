@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from origin.api.answers import upload_answer
+from origin.api.permission import Permission
 from origin.api.requests import idempotency_key, read_digests, read_new_video, video_id_in
 from origin.uploads.intake import Intake
 
@@ -14,8 +15,11 @@ PRIVATE: Final = {"Cache-Control": "no-store"}
 
 
 class Uploading:
-    def __init__(self, intake: Intake) -> None:
+    """Each request shows a token with the scope `upload`; the parts' own URLs are signed instead."""
+
+    def __init__(self, intake: Intake, permission: Permission) -> None:
         self._intake = intake
+        self._permission = permission
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -25,16 +29,19 @@ class Uploading:
         ]
 
     async def begin(self, request: web.Request) -> web.Response:
+        creator = await self._permission.creator(request)
         said = await read_new_video(request)
-        state = await self._intake.begin(said.video, said.part_size, idempotency_key(request, said))
+        state = await self._intake.begin(creator, said.video, said.part_size, idempotency_key(request, said))
         body = {"video_id": state.video_id, "upload": upload_answer(state)}
         headers = {**PRIVATE, "Location": f"/api/v1/videos/{state.video_id}"}
         return web.json_response(body, status=201, headers=headers)
 
     async def state(self, request: web.Request) -> web.Response:
-        return web.json_response(upload_answer(await self._intake.state(video_id_in(request))), headers=PRIVATE)
+        creator = await self._permission.creator(request)
+        return web.json_response(upload_answer(await self._intake.state(creator, video_id_in(request))), headers=PRIVATE)
 
     async def complete(self, request: web.Request) -> web.Response:
+        creator = await self._permission.creator(request)
         video_id = video_id_in(request)
-        status = await self._intake.complete(video_id, await read_digests(request))
+        status = await self._intake.complete(creator, video_id, await read_digests(request))
         return web.json_response({"video_id": video_id, "status": status}, status=202, headers=PRIVATE)

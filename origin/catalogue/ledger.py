@@ -30,7 +30,10 @@ class NewVideo:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One upload with the declared size and state of its video. `completed_at` is set once its job is in the ledger."""
+    """One upload with the declared size and state of its video. `completed_at` is set once its job is in the ledger.
+
+    `creator` is the name of the API token that began it, None where none was required.
+    """
 
     id: str
     video_id: VideoId
@@ -40,6 +43,7 @@ class Upload:
     state: VideoState
     created_at: float
     completed_at: float | None
+    creator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Remembered:
     video_id: VideoId
 
 
-async def begin_upload(connection: AsyncConnection, video: NewVideo, upload_id: str, part_size_bytes: int, now: float) -> None:
+async def begin_upload(
+    connection: AsyncConnection, video: NewVideo, upload_id: str, part_size_bytes: int, now: float, creator: str | None = None
+) -> None:
     parts = -(-video.size_bytes // part_size_bytes)
     row = {
         "id": video.id,
@@ -75,7 +81,14 @@ async def begin_upload(connection: AsyncConnection, video: NewVideo, upload_id: 
         "updated_at": now,
     }
     await connection.execute(insert(videos).values(**row))
-    upload = {"id": upload_id, "video_id": video.id, "part_size_bytes": part_size_bytes, "parts": parts, "created_at": now}
+    upload = {
+        "id": upload_id,
+        "video_id": video.id,
+        "part_size_bytes": part_size_bytes,
+        "parts": parts,
+        "created_at": now,
+        "creator": creator,
+    }
     await connection.execute(insert(uploads).values(**upload))
 
 
@@ -117,6 +130,7 @@ async def _uploads(connection: AsyncConnection, condition: ColumnElement[bool]) 
             state=VideoState(row["state"]),
             created_at=row["created_at"],
             completed_at=row["completed_at"],
+            creator=row["creator"],
         )
         for row in (await connection.execute(query)).mappings()
     ]

@@ -105,6 +105,8 @@ uploads = Table(
     Column("sha256", String(64)),  # of the whole file, once completed
     Column("created_at", Float, nullable=False),
     Column("completed_at", Float),
+    Column("creator", String(64)),  # name of the API token that began it; without one where no token is required
+    Index("ix_uploads_open", "creator", "completed_at"),
 )
 
 upload_parts = Table(
@@ -154,4 +156,17 @@ renditions = Table(
     Column("size_bytes", BigInteger),
     Column("updated_at", Float, nullable=False),
     _one_of("state", RenditionState),
+)
+
+# Tokens of creators; of a secret only its digest. Revoked ones stay, so that their owner is told so.
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False),  # whose it is; a creator may have several
+    Column("secret_sha256", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
 )

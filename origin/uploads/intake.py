@@ -36,6 +36,7 @@ from origin.catalogue.ledger import LedgerPart, NewVideo, Remembered, Upload
 from origin.catalogue.schema import VideoState
 from origin.objects.interface import ObjectInfo, ObjectStore
 from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing, PartStore
+from origin.uploads.creator import Creator
 from origin.uploads.planning import Plan, Shortfall, is_abandoned, plan_upload, shortfall
 from origin.uploads.refusal import Refusal, UploadRefused
 
@@ -100,16 +101,18 @@ class Intake:
         self._random_bytes = random_bytes
         self._locks: dict[VideoId, tuple[asyncio.Lock, int]] = {}
 
-    async def begin(self, video: Callable[[VideoId], NewVideo], part_size: int | None, key: IdempotencyKey | None) -> UploadState:
+    async def begin(
+        self, creator: Creator, video: Callable[[VideoId], NewVideo], part_size: int | None, key: IdempotencyKey | None
+    ) -> UploadState:
         """A new upload, or the one that `key` stands for already. Raises UploadRefused."""
         drawn = video(video_id_from_bits(self._random_bytes(VIDEO_ID_BYTES)))
         plan = plan_upload(drawn.size_bytes, part_size, self._limits)
-        video_id = await self._remembered(key) or await self._insert(drawn, plan, key)
-        return await self.state(video_id)
+        video_id = await self._remembered(key) or await self._insert(creator, drawn, plan, key)
+        return await self.state(creator, video_id)
 
-    async def state(self, video_id: VideoId) -> UploadState:
+    async def state(self, creator: Creator, video_id: VideoId) -> UploadState:
         """What arrived, and a fresh URL for each part. Raises UploadRefused."""
-        upload = await self._upload(video_id)
+        upload = await self._upload(creator, video_id)
         expires_at = int(self._clock() + self._limits.url_lifetime)
         if upload.completed_at is not None:
             return self._finished_state(upload, await self._recorded(upload), expires_at)
@@ -117,14 +120,14 @@ class Intake:
         parts = tuple(self._part_state(upload, number, arrived.get(number), expires_at) for number in _plan(upload).numbers())
         return UploadState(video_id, upload.part_size_bytes, parts, expires_at)
 
-    async def complete(self, video_id: VideoId, digests: Mapping[int, str] = NO_DIGESTS) -> VideoState:
+    async def complete(self, creator: Creator, video_id: VideoId, digests: Mapping[int, str] = NO_DIGESTS) -> VideoState:
         """Makes the master and hands the video to the transcoder. Returns the video's state. Raises UploadRefused.
 
         `digests` are the creator's SHA-256 (hex) by part number. A store that does not learn them when parts arrive (S3)
         checks them now; the others have checked them, and say so when they differ.
         """
         async with self._alone(video_id):
-            upload = await self._upload(video_id)
+            upload = await self._upload(creator, video_id)
             if upload.completed_at is not None:
                 return upload.state
             parts = await self._parts_to_assemble(upload, digests)
@@ -134,7 +137,7 @@ class Intake:
                 first = await ledger.complete_upload(connection, upload, master.sha256, master.key, self._clock())
             if first:
                 UPLOADS.labels("completed").inc()
-        return (await self._upload(video_id)).state
+        return (await self._upload(creator, video_id)).state
 
     async def collect_abandoned(self) -> int:
         """Removes uploads to which nothing happened for `keep_unfinished`, with their parts. Returns how many."""
@@ -170,12 +173,12 @@ class Intake:
         UPLOADS.labels("begun_again").inc()
         return remembered.video_id
 
-    async def _insert(self, video: NewVideo, plan: Plan, key: IdempotencyKey | None) -> VideoId:
+    async def _insert(self, creator: Creator, video: NewVideo, plan: Plan, key: IdempotencyKey | None) -> VideoId:
         now = self._clock()
         upload_id = self._random_bytes(16).hex()
         try:
             async with writing(self._catalogue) as connection:
-                await ledger.begin_upload(connection, video, upload_id, plan.part_size_bytes, now)
+                await ledger.begin_upload(connection, video, upload_id, plan.part_size_bytes, now, creator.name)
                 if key is not None:
                     await ledger.remember_key(connection, key.key, Remembered(key.request_sha256, video.id), now)
         except IntegrityError:
@@ -187,11 +190,15 @@ class Intake:
         UPLOADS.labels("begun").inc()
         return video.id
 
-    async def _upload(self, video_id: VideoId) -> Upload:
+    async def _upload(self, creator: Creator, video_id: VideoId) -> Upload:
         async with reading(self._catalogue) as connection:
             upload = await ledger.upload_of(connection, video_id)
         if upload is None:
             raise refused(Refusal.NO_SUCH_VIDEO, f"there is no video {video_id}; an unfinished upload may have been collected")
+        if not creator.may_touch(upload.creator):
+            cure = "show a token of that creator, or one with the scope manage"
+            detail = f"the upload of {video_id} was begun by {upload.creator}; {cure}"
+            raise refused(Refusal.NOT_YOURS, detail)
         return upload
 
     async def _recorded(self, upload: Upload) -> list[LedgerPart]:

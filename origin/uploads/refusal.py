@@ -14,6 +14,7 @@ class Refusal(StrEnum):
     TOO_MANY_PARTS = "too-many-parts"
     KEY_REUSED = "idempotency-key-reused"
     NO_SUCH_VIDEO = "video-not-found"
+    NOT_YOURS = "upload-not-yours"
     PARTS_MISSING = "parts-missing"
     PARTS_DAMAGED = "parts-damaged"
     SIZE_DIFFERS = "size-differs"

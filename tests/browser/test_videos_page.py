@@ -110,8 +110,7 @@ async def test_the_browser_uploads_in_parts_with_their_digests(browser: Browser,
     content = random.Random(1).randbytes(9 * MIB)
     file.write_bytes(content)
     async with visiting(browser) as visit:
-        await visit.page.goto(url(api, "/"))
-        await visit.page.click("#upload-open")
+        await visit.page.goto(url(api, f"/#token={api.token.text}"))
         await visit.page.set_input_files("#file", file)
         await visit.page.fill("#upload-description", "By the sea")
         await visit.page.click("#upload-start")
@@ -137,9 +136,8 @@ async def test_an_upload_that_was_stopped_goes_on_with_what_is_missing(browser: 
             await route.continue_()
 
     async with visiting(browser) as visit:
-        await visit.page.goto(url(api, "/"))
+        await visit.page.goto(url(api, f"/#token={api.token.text}"))
         await visit.page.route("**/objects/**", hold_second_part)
-        await visit.page.click("#upload-open")
         await visit.page.set_input_files("#file", file)
         async with visit.page.expect_response(lambda answer: "/objects/" in answer.url and answer.status == 204):
             await visit.page.click("#upload-start")
@@ -153,6 +151,34 @@ async def test_an_upload_that_was_stopped_goes_on_with_what_is_missing(browser: 
         await visit.page.click("#upload-start")
         await visit.until("location.pathname.startsWith('/watch/')")
         assert len(sent) == 1
+
+
+async def test_the_form_asks_for_a_token_until_it_has_one_that_holds(browser: Browser, api: RunningApi, tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"no video at all")
+    async with visiting(browser) as visit:
+        visit.expect("401")
+        await visit.page.goto(url(api, "/"))
+        await visit.page.click("#upload-open")
+        await visit.page.set_input_files("#file", file)
+        await visit.page.click("#upload-start")
+        await visit.until("document.querySelector('#upload-state').textContent.includes('headwater tokens create')")
+        await visit.page.fill("#token", api.token.text)
+        await visit.page.click("#upload-start")
+        await visit.until("location.pathname.startsWith('/watch/')")
+        await visit.page.goto(url(api, "/"))
+        await visit.page.click("#upload-open")
+        assert await visit.look("document.querySelector('#token-row').hidden")
+        await visit.page.click("#token-forget")
+        assert await visit.look("!document.querySelector('#token-row').hidden && localStorage.length === 0")
+
+
+async def test_a_link_brings_the_token_and_leaves_nothing_in_the_address(browser: Browser, api: RunningApi) -> None:
+    async with visiting(browser) as visit:
+        await visit.page.goto(url(api, f"/#token={api.token.text}"))
+        await visit.until("!document.querySelector('#upload').hidden")
+        assert visit.page.url == url(api, "/")
+        assert not any(api.token.secret in request for request in visit.requests)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -177,8 +177,7 @@ async def test_a_file_that_is_no_video_says_so_on_its_page(browser: Browser, lab
 async def test_a_page_opened_during_processing_plays_by_itself_once_it_can(browser: Browser, lab: Lab, tmp_path: Path) -> None:
     file = make_clip(tmp_path / "fresh.mp4", seconds=6, width=640, height=360)
     async with visiting(browser) as visit:
-        await visit.page.goto(f"{lab.api}/")
-        await visit.page.click("#upload-open")
+        await visit.page.goto(f"{lab.api}/#token={lab.token}")
         await visit.page.set_input_files("#file", file)
         await visit.page.click("#upload-start")
         await visit.until("location.pathname.startsWith('/watch/')")

@@ -17,6 +17,7 @@ from origin.catalogue.ledger import NewVideo, upload_of
 from origin.catalogue.schema import jobs, videos
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.parts import ArrivedPart, PartStore
+from origin.uploads.creator import ANYBODY
 from origin.uploads.intake import IdempotencyKey, Intake
 from tests.support.origin import RunningApi, running_api
 
@@ -93,7 +94,7 @@ async def test_killed_around_the_assembly_the_repeated_complete_goes_on(api: Run
     video_id = VideoId(begun.body["video_id"])
     await api.creator.put_all(begun.body["upload"]["parts"], b"bytes")
     with pytest.raises(Killed):
-        await dying(api, "complete", after=after).complete(video_id)
+        await dying(api, "complete", after=after).complete(ANYBODY, video_id)
     assert await job_count(api) == 0
 
     state = (await api.creator.state(video_id)).body
@@ -111,7 +112,7 @@ async def test_two_origins_that_complete_one_upload_at_once_make_one_job(api: Ru
     for _ in range(5):
         begun = await api.creator.begin(5)
         await api.creator.put_all(begun.body["upload"]["parts"], b"bytes")
-        states = await asyncio.gather(*(origin.complete(VideoId(begun.body["video_id"])) for origin in origins))
+        states = await asyncio.gather(*(origin.complete(ANYBODY, VideoId(begun.body["video_id"])) for origin in origins))
         assert {state.value for state in states} == {"processing"}
     assert await job_count(api) == 5
 
@@ -124,8 +125,8 @@ async def test_killed_while_beginning_the_same_key_finds_the_upload(api: Running
 
     key = IdempotencyKey("key", "digest")
     with pytest.raises(Killed):
-        await dying(api, "begin", after=after).begin(video, None, key)
-    state = await api.intake.begin(video, None, key)
+        await dying(api, "begin", after=after).begin(ANYBODY, video, None, key)
+    state = await api.intake.begin(ANYBODY, video, None, key)
     async with reading(api.catalogue) as connection:
         assert (await connection.execute(select(videos.c.id))).scalars().all() == [state.video_id]
     await api.creator.put_all([{"url": part.url, "size": part.size_bytes, "arrived": False} for part in state.parts], b"bytes")
@@ -137,7 +138,7 @@ async def test_parts_that_vanish_before_the_assembly_are_named_and_can_be_sent_a
     video_id = VideoId(begun.body["video_id"])
     await api.creator.put_all(begun.body["upload"]["parts"], b"bytes")
     with pytest.raises(Killed):
-        await dying(api, "complete", after=False).complete(video_id)
+        await dying(api, "complete", after=False).complete(ANYBODY, video_id)
     async with reading(api.catalogue) as connection:
         upload = await upload_of(connection, video_id)
     assert upload is not None
@@ -196,7 +197,7 @@ async def test_killed_while_collecting_the_next_round_collects(api: RunningApi) 
     video_id = begun.body["video_id"]
     await api.creator.put_all(begun.body["upload"]["parts"], b"bytes")
     with pytest.raises(Killed):
-        await dying(api, "complete", after=True).complete(VideoId(video_id))  # leaves a master without a job
+        await dying(api, "complete", after=True).complete(ANYBODY, VideoId(video_id))  # leaves a master without a job
     async with reading(api.catalogue) as connection:
         clock = Clock((await connection.execute(select(videos.c.created_at))).scalar_one() + 8 * DAY_S)
     for after in (False, True):

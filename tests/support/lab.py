@@ -28,6 +28,7 @@ from headwater.runtime.supervisor import START_S, STOP_ORDER, wait_until_healthy
 from headwater.settings.deployment import Deployment, admin_address, nodes_of
 from headwater.settings.load import load_deployment
 from headwater.settings.units import Address
+from origin.catalogue.ownertoken import ensure_creator_token
 from signer.keyring import KeyRing
 from tests.support.deployments import ROOT, lab_config
 
@@ -44,6 +45,7 @@ class Lab:
         self.deployment: Deployment = load_deployment(config)
         self.processes: dict[str, NodeProcess] = {}
         self.http = httpx.AsyncClient(trust_env=False, timeout=30.0)
+        self.token = ""  # the creator's
 
     @property
     def api(self) -> str:
@@ -143,7 +145,7 @@ class Lab:
         return subprocess.run(
             [sys.executable, "-m", "headwater", *arguments],
             cwd=ROOT,
-            env={**os.environ, "XDG_STATE_HOME": str(self.config.parent / "state")},
+            env={**os.environ, "XDG_STATE_HOME": str(self.config.parent / "state"), "HEADWATER_TOKEN": self.token},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -179,6 +181,7 @@ async def running_lab(
     for node in nodes_of(lab.deployment):
         read_token(data, node)
     KeyRing(data / lab.deployment.signing.keys).ensure(lab.deployment.signing.algorithm)
+    lab.token = (await ensure_creator_token(lab.deployment)).text
     try:
         await lab.start(*(nodes if nodes is not None else nodes_of(lab.deployment)))
         yield lab

@@ -16,11 +16,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from yarl import URL
 
+from headwater.rules.apitokens import ApiToken
 from headwater.runtime.httpsite import serve_app
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 from origin.api.service import Stores, api_app, open_stores
 from origin.catalogue.engine import open_catalogue
+from origin.catalogue.ownertoken import ensure_creator_token
 from origin.uploads.intake import Intake
 
 MIB = 1024 * 1024
@@ -35,6 +37,7 @@ class RunningApi:
     intake: Intake
     stores: Stores
     creator: Creator
+    token: ApiToken
 
 
 @asynccontextmanager
@@ -48,11 +51,16 @@ async def running_api(
         options = {"clock": clock} if clock else {}
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads, **options)
         app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: seen, structlog.get_logger())
+        token = await ensure_creator_token(deployment)
         async with (
             serve_app(app, deployment.origin.api.listen, drain_s=0.2),
-            aiohttp.ClientSession(deployment.origin.api.listen.url) as session,
+            aiohttp.ClientSession(deployment.origin.api.listen.url, headers=bearer(token)) as session,
         ):
-            yield RunningApi(deployment, catalogue, intake, stores, Creator(session))
+            yield RunningApi(deployment, catalogue, intake, stores, Creator(session), token)
+
+
+def bearer(token: ApiToken) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.text}"}
 
 
 def content_digest(body: bytes) -> str:

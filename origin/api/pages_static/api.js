@@ -1,5 +1,7 @@
 // The origin's API. Errors are RFC 9457 problem documents; here they become `ApiProblem` with the same words.
 
+import { authorization } from "./token.js";
+
 export class ApiProblem extends Error {
   constructor(status, kind, detail) {
     super(detail);
@@ -17,7 +19,7 @@ export async function ask(path, { method = "GET", body = null, headers = {}, pat
   try {
     answer = await fetch(path, {
       method,
-      headers: body === null ? headers : { "Content-Type": "application/json", ...headers },
+      headers: { ...(body === null ? {} : { "Content-Type": "application/json" }), ...authorization(), ...headers },
       body: body === null ? null : JSON.stringify(body),
       cache: "no-store",
       signal: AbortSignal.timeout(patienceMs),

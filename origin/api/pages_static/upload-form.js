@@ -2,11 +2,18 @@
 
 import { byId, icon, setText } from "./elements.js";
 import { bytes, percent } from "./format.js";
+import * as token from "./token.js";
 import { upload } from "./upload.js";
 
 /** Wires the form. It asks for a secure page, because browsers give SHA-256 to those alone. */
 export function offerUpload() {
   const open = byId("upload-open");
+  const brought = token.takeFromLink();
+  askForToken(!token.kept());
+  byId("token-forget").addEventListener("click", () => {
+    token.keep("");
+    askForToken(true);
+  });
   open.append(icon("upload"), "Upload a video");
   open.addEventListener("click", () => {
     const form = byId("upload");
@@ -14,6 +21,7 @@ export function offerUpload() {
     open.setAttribute("aria-expanded", String(!form.hidden));
     if (!form.hidden) byId("file").focus();
   });
+  if (brought) open.click(); // who follows an upload link wants to upload
   const input = byId("file");
   input.addEventListener("change", () => chosen(input.files[0]));
   const drop = byId("drop");
@@ -44,6 +52,10 @@ function chosen(file) {
 
 async function send(file) {
   if (!file) return;
+  if (byId("token").value) {
+    token.keep(byId("token").value);
+    askForToken(false);
+  }
   if (!window.isSecureContext) return say("Browsers compute SHA-256 on secure pages only: open this page by https or at 127.0.0.1.");
   const stopper = new AbortController();
   const stop = byId("upload-stop");
@@ -61,6 +73,7 @@ async function send(file) {
   } catch (error) {
     if (error.name === "AbortError") say("Stopped. Upload the same file again to go on from here.");
     else say(error.message);
+    if (error.status === 401 || error.kind === "token-scope") askForToken(true);
   }
   busy(false);
 
@@ -69,6 +82,13 @@ async function send(file) {
     stop.hidden = !running;
     bar.hidden = !running;
   }
+}
+
+/** The field, or the button that forgets what it had. */
+function askForToken(asked) {
+  byId("token-row").hidden = !asked;
+  byId("token-forget").hidden = asked;
+  if (!asked) byId("token").value = "";
 }
 
 function say(text) {

@@ -18,8 +18,9 @@ from aiohttp import web
 from headwater.runtime.httpsite import serve_app
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
+from origin.catalogue.ownertoken import ensure_creator_token
 from tests.support.deployments import ROOT, lab_config
-from tests.support.origin import MIB, Answer, Creator, content_digest
+from tests.support.origin import MIB, Answer, Creator, bearer, content_digest
 
 PART = 5 * MIB
 CLIP = random.Random(3).randbytes(2 * PART + 99)
@@ -87,7 +88,9 @@ async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
     deployment = load_deployment(config)
     async with (
         quiet_control(deployment),
-        aiohttp.ClientSession(deployment.origin.api.listen.url) as session,
+        aiohttp.ClientSession(
+            deployment.origin.api.listen.url, headers=bearer(await ensure_creator_token(deployment))
+        ) as session,
     ):
         origin = Origin(config, deployment, session)
         await origin.start()

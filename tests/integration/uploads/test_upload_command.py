@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, update
 
+from headwater.cli.credentials import found_token, note_lab
 from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
 from origin.catalogue.engine import writing
+from origin.catalogue.ownertoken import CREATOR_FILE, ensure_creator_token
 from origin.catalogue.schema import jobs, renditions, videos
 from tests.support.deployments import ROOT, lab_deployment
 from tests.support.origin import RunningApi, running_api
@@ -64,9 +66,16 @@ class Shell:
 
     home: Path
     api: str
+    token: str
 
     async def start(self, *arguments: str | Path, stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
-        own = {"HEADWATER_API": self.api, "XDG_STATE_HOME": str(self.home), "TERM": "xterm", "COLUMNS": "200"}
+        own = {
+            "HEADWATER_API": self.api,
+            "HEADWATER_TOKEN": self.token,
+            "XDG_STATE_HOME": str(self.home),
+            "TERM": "xterm",
+            "COLUMNS": "200",
+        }
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "headwater", *map(str, arguments),
             cwd=ROOT, env={**os.environ, **own}, stdout=stdout, stderr=asyncio.subprocess.PIPE,
@@ -84,7 +93,7 @@ async def ended(process: asyncio.subprocess.Process) -> Ended:
 
 @pytest.fixture
 def shell(api: RunningApi, tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "state", api.deployment.origin.api.listen.url)
+    return Shell(tmp_path / "state", api.deployment.origin.api.listen.url, api.token.text)
 
 
 def parts_stored() -> float:
@@ -194,7 +203,7 @@ async def test_interrupted_by_the_user_it_says_how_to_go_on(api: RunningApi, she
 
 
 async def test_an_origin_that_restarts_in_the_middle_is_waited_for(deployment: Deployment, tmp_path: Path, clip: Path) -> None:
-    shell = Shell(tmp_path / "state", deployment.origin.api.listen.url)
+    shell = Shell(tmp_path / "state", deployment.origin.api.listen.url, (await ensure_creator_token(deployment)).text)
     before = parts_stored()
     async with running_api(deployment):
         process = await shell.start("upload", "--no-wait", clip)
@@ -209,6 +218,25 @@ async def test_the_same_file_again_after_the_end_is_a_new_video(api: RunningApi,
     for _ in range(2):
         assert (await shell.run("upload", "--no-wait", clip)).status == 0
     assert len((await api.creator.ask("GET", "/api/v1/videos")).body["videos"]) == 2
+
+
+async def test_without_a_token_the_upload_is_refused_with_the_cure(api: RunningApi, shell: Shell, clip: Path) -> None:
+    result = await replace(shell, token="").run("upload", "--no-wait", clip)
+    assert (result.status, len(result.err.splitlines())) == (1, 1)
+    assert "headwater tokens create NAME --scope upload" in result.err
+    result = await replace(shell, token="").run("upload", "--token", "hw_1", clip)
+    assert (result.status, "copy it whole" in result.err) == (2, True)
+
+
+async def test_the_token_of_a_lab_of_this_user_is_found_by_its_address(
+    api: RunningApi, shell: Shell, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(shell.home))
+    note_lab(shell.api, api.deployment.data)
+    assert (await replace(shell, token="").run("upload", "--no-wait", clip)).status == 0
+    assert await only_master(api) == CLIP
+    assert found_token("http://127.0.0.1:1", None) is None  # the token is for that address alone
+    assert (api.deployment.data / CREATOR_FILE).stat().st_mode & 0o777 == 0o600
 
 
 async def test_on_a_terminal_a_bar_is_drawn(api: RunningApi, shell: Shell, clip: Path) -> None:
@@ -245,7 +273,7 @@ async def test_what_cannot_be_uploaded_is_one_clear_sentence_each(api: RunningAp
 
 @pytest.mark.parametrize("command", [["upload", str(Path(__file__))], ["video", "list"], ["video", "show", "AAAAAAAAAAA"]])
 async def test_an_origin_that_is_not_there_is_named_with_the_cure(tmp_path: Path, command: list[str]) -> None:
-    result = await Shell(tmp_path, "http://127.0.0.1:1").run(*command)
+    result = await Shell(tmp_path, "http://127.0.0.1:1", "").run(*command)
     assert result.status == 1
     assert "http://127.0.0.1:1 does not answer" in result.err
     assert "headwater up" in result.err

@@ -1,0 +1,126 @@
+"""Who may upload: tokens at the API, as creators and operators live them."""
+
+from __future__ import annotations
+
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from headwater.rules.apitokens import DRAWN_BYTES, ApiToken, Scope, StoredToken, draw_token
+from headwater.runtime.metrics import value
+from headwater.settings.deployment import Deployment
+from origin.catalogue.engine import reading, writing
+from origin.catalogue.ownertoken import CREATOR_FILE, ensure_creator_token
+from origin.catalogue.schema import api_tokens, uploads
+from origin.catalogue.tokens import keep_token, revoke_token
+from tests.support.origin import Answer, RunningApi, bearer, running_api
+
+SAID = {"title": "A clip", "size": 5, "content_type": "video/mp4", "filename": "clip.mp4"}
+
+
+@pytest.fixture
+async def api(deployment: Deployment) -> AsyncIterator[RunningApi]:
+    async with running_api(deployment) as running:
+        yield running
+
+
+async def token_of(api: RunningApi, name: str, *scopes: Scope, **stored: Any) -> ApiToken:
+    token = draw_token(secrets.token_bytes(DRAWN_BYTES))
+    async with writing(api.catalogue) as connection:
+        await keep_token(connection, StoredToken(token.id, name, token.secret_sha256, frozenset(scopes), 1.0, **stored))
+    return token
+
+
+async def begin_as(api: RunningApi, token: ApiToken | None) -> Answer:
+    headers = bearer(token) if token else {"Authorization": ""}
+    return await api.creator.ask("POST", "/api/v1/videos", json=SAID, headers=headers)
+
+
+async def test_an_upload_without_a_token_is_refused_with_the_cure_and_counted(api: RunningApi) -> None:
+    before = value("headwater_api_problems_total", problem="token-missing")
+    answer = await begin_as(api, None)
+    assert (answer.status, answer.problem) == (401, "token-missing")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="headwater", scope="upload"'
+    assert "headwater tokens create" in answer.body["detail"]
+    assert value("headwater_api_problems_total", problem="token-missing") == before + 1
+    async with reading(api.catalogue) as connection:
+        assert (await connection.execute(select(uploads.c.id))).first() is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "status", "problem"),
+    [
+        ({"scopes": (Scope.UPLOAD,)}, 201, ""),
+        ({"scopes": (Scope.MANAGE,)}, 201, ""),
+        ({"scopes": (Scope.VIEW,)}, 403, "token-scope"),
+        ({"scopes": (Scope.UPLOAD,), "expires_at": 2.0}, 401, "token-expired"),
+        ({"scopes": (Scope.UPLOAD,), "revoked_at": 2.0}, 401, "token-revoked"),
+    ],
+)
+async def test_a_token_permits_what_its_scopes_say_while_it_holds(
+    api: RunningApi, kept: dict[str, Any], status: int, problem: str
+) -> None:
+    scopes = kept.pop("scopes")
+    answer = await begin_as(api, await token_of(api, "ann", *scopes, **kept))
+    assert (answer.status, answer.problem) == (status, problem)
+
+
+async def test_a_token_that_is_revoked_is_refused_at_its_next_request(api: RunningApi) -> None:
+    token = await token_of(api, "ann", Scope.UPLOAD)
+    begun = await begin_as(api, token)
+    async with writing(api.catalogue) as connection:
+        assert await revoke_token(connection, token.id, time.time())
+    path = f"/api/v1/videos/{begun.body['video_id']}/upload"
+    assert (await api.creator.ask("GET", path, headers=bearer(token))).problem == "token-revoked"
+    assert (await api.creator.ask("POST", f"{path}/complete", headers=bearer(token))).problem == "token-revoked"
+
+
+async def test_an_upload_is_its_creators_on_every_device_and_nobody_elses_but_a_managers(api: RunningApi) -> None:
+    phone, desk = [await token_of(api, "ann", Scope.UPLOAD) for _ in range(2)]
+    bob, manager = await token_of(api, "bob", Scope.UPLOAD), await token_of(api, "root", Scope.MANAGE)
+    begun = await begin_as(api, phone)
+    path = f"/api/v1/videos/{begun.body['video_id']}/upload"
+    statuses = {who: (await api.creator.ask("GET", path, headers=bearer(token))).status for who, token in
+                (("phone", phone), ("desk", desk), ("bob", bob), ("manager", manager))}  # fmt: skip
+    assert statuses == {"phone": 200, "desk": 200, "bob": 403, "manager": 200}
+    answer = await api.creator.ask("POST", f"{path}/complete", headers=bearer(bob))
+    assert (answer.problem, "ann" in answer.body["detail"]) == ("upload-not-yours", True)
+
+
+async def test_reading_stays_open_to_everybody(api: RunningApi) -> None:
+    video_id = await api.creator.upload(b"bytes")
+    for path in ("", f"/{video_id}", f"/{video_id}/playback"):
+        answer = await api.creator.ask("GET", f"/api/v1/videos{path}", headers={"Authorization": ""})
+        assert answer.status == 200, answer
+
+
+async def test_a_deployment_may_do_without_tokens(deployment: Deployment) -> None:
+    limits = deployment.origin.uploads.model_copy(update={"require_tokens": False})
+    origin = deployment.origin.model_copy(update={"uploads": limits})
+    async with running_api(deployment.model_copy(update={"origin": origin})) as api:
+        del api.creator.session.headers["Authorization"]  # type: ignore[attr-defined]
+        assert (await api.creator.begin(5)).status == 201
+
+
+async def test_the_catalogue_holds_no_secret(api: RunningApi) -> None:
+    async with reading(api.catalogue) as connection:
+        rows = (await connection.execute(select(api_tokens))).mappings().all()
+    assert [row["id"] for row in rows] == [api.token.id]
+    assert not any(api.token.secret in str(dict(row)) for row in rows)
+
+
+async def test_a_lab_makes_its_owners_token_once_and_anew_when_it_was_revoked(deployment: Deployment) -> None:
+    first = await ensure_creator_token(deployment)
+    assert await ensure_creator_token(deployment) == first
+    file = deployment.data / CREATOR_FILE
+    assert (file.read_text().strip(), stat.S_IMODE(file.stat().st_mode)) == (first.text, 0o600)
+    async with running_api(deployment) as api:
+        assert api.token == first
+        async with writing(api.catalogue) as connection:
+            await revoke_token(connection, first.id, 1.0)
+    assert await ensure_creator_token(deployment) != first
