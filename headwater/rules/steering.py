@@ -134,7 +134,7 @@ def steer(bucket: Bucket, region: str, world: World) -> tuple[SteeredEdge, ...]:
     """
     usable = next((world for world in world.preferences if world.edges), world)
     answer: list[SteeredEdge] = []
-    for names in _region_order(region, usable):
+    for names in region_order(region, usable):
         answer += _ranked_edges(bucket, names, usable)
     return tuple(answer)
 
@@ -166,7 +166,7 @@ def _undrained(edges: Iterable[Edge], pops: Iterable[Pop]) -> list[Edge]:
     return [edge for edge in edges if edge.weight > 0 and edge.pop in open_pops]
 
 
-def _region_order(name: str, world: World) -> list[frozenset[str]]:
+def region_order(name: str, world: World) -> list[frozenset[str]]:
     """Sets of regions to take POPs from, one set after the other; each region is in one set."""
     here = world.regions_by_name.get(name) or world.regions_by_name.get(world.default_region)
     order = list(dict.fromkeys((here.name, *here.spill))) if here else []
