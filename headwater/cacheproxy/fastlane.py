@@ -25,6 +25,7 @@ from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.bucketcount import LOAD
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields, hop_fields
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
@@ -32,6 +33,7 @@ from headwater.cacheproxy.metrics import FAST_LANE, FIRST_BYTE, GRANTS_CHECKED, 
 from headwater.cacheproxy.roles import ClientAddress, Role, Site
 from headwater.cacheproxy.server import NamedRefusals
 from headwater.cacheproxy.store import RamBody, Store
+from headwater.rules.bucketload import bucket_of_path
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import Fields, field
 from headwater.runtime.metrics import SECONDS_BUCKETS, TALLIES
@@ -95,10 +97,11 @@ async def fast_lane(
 class _Head:
     """The header of a whole answer for one object at one site, cut where the age, the lifetime and the trace stand."""
 
-    __slots__ = ("fresh_s", "parts", "site")
+    __slots__ = ("bucket", "fresh_s", "parts", "site")
 
     def __init__(self, node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata, negative_ttl_s: float) -> None:
         self.site = site
+        self.bucket = bucket_of_path(metadata.key.removeprefix(site.name))
         self.fresh_s = metadata.lifetime(negative_ttl_s).fresh_s
         self.parts = _parts(node, hidden, site, metadata) if _is_plain(metadata) else None
 
@@ -263,6 +266,7 @@ class FastLane:
             }
         )
         self._tally.count(len(body), taken_s, asker is not None)
+        LOAD.sent_bytes[head.bucket] += len(body)
         return True
 
     def _next_trace(self) -> tuple[str, str]:

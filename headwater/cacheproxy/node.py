@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.bucketcount import add_load_report
 from headwater.cacheproxy.doors import Door, open_doors
 from headwater.cacheproxy.fastlane import fast_lane
 from headwater.cacheproxy.gate import Gate
@@ -89,7 +90,7 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
         _answering_siblings(siblings, proxy, store, own_socket),
         serve_app(
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(
-                admin_app(lambda: None if opened.is_set() else "the listeners are not open yet")
+                add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
             ),
             listeners.admin if siblings is None else admin_socket(own_socket),
         ),

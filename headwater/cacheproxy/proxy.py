@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.answering import GATEWAY_REASON, Answering, asked_control
+from headwater.cacheproxy.bucketcount import count_bytes
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.explaining import explained
@@ -184,6 +185,7 @@ class CachingProxy:
         requests, sent_bytes, first_byte = _series(outcome, status // 100)
         requests.inc()
         sent_bytes.inc(exchange.sent_bytes)
+        count_bytes(exchange)
         if exchange.first_byte_s is not None:
             first_byte.observe(exchange.first_byte_s)
         exchange.status = status

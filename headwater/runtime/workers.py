@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from headwater.rules.bucketload import load_from, summed
 from headwater.rules.restarts import History, StayDown, after_exit, describe_exit
 from headwater.runtime.expositions import Exposition, of_node
 from headwater.runtime.httpsite import CannotStart, admin_app, problems, serve_app
@@ -160,6 +162,12 @@ class Workers:
         await asyncio.gather(*map(self._count_up, running))
         WORKERS.set(len(running))
         return of_node(exposition()[0].decode(), [worker.counted for worker in running], self._ended)
+
+    async def load(self, request: web.Request) -> web.Response:
+        """All workers' bytes by bucket as one node's."""
+        answers = await asyncio.gather(*(worker.admin("/load") for worker in self._all if worker.alive))
+        loads = [load_from(json.loads(answer)) for answer in answers if answer is not None]
+        return web.json_response(summed(loads).members(), headers={"Cache-Control": "no-store"})
 
     def _spawn(self, index: int, *, replaces: bool) -> Worker:
         context, descriptors = self._context, [listener.fileno() for listener in self._listeners]
@@ -299,6 +307,7 @@ async def node_of_workers(
         loop.add_signal_handler(signal.SIGHUP, workers.roll)
         site = admin_app(workers.why_not_healthy, workers.metrics)
         site.middlewares.append(problems)
+        site.router.add_get("/load", workers.load)
         site.router.add_route("*", "/{path:.*}", workers.forward)
         async with serve_app(site, admin):
             yield

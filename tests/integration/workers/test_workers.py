@@ -15,7 +15,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from headwater.rules.names import bucket_of, parse_video_id
 from headwater.runtime.workerplace import process_sockets, sockets_folder
+from headwater.settings.deployment import admin_address
 from headwater.settings.units import Address
 from tests.support.lab import Lab, running_lab
 from tests.support.scriptedparent import Asked, ScriptedParent, header, scripted_parent, serving
@@ -135,6 +137,15 @@ async def test_the_store_belongs_to_the_node(node: Node) -> None:
             assert (status, body == BODY) == (200, True)
             assert "hit" in cache_status
     assert len(node.parent.asked) == len(paths)
+
+
+async def test_the_load_report_is_that_of_all_workers(node: Node) -> None:
+    path = "/videos/dQw4w9WgXcQ/h264/720p/segment_00000.m4s"
+    bucket = f"{bucket_of(parse_video_id('dQw4w9WgXcQ')):03x}"
+    for _ in range(8):
+        await node.get(path)
+    answer = await node.lab.http.get(f"{admin_address(node.lab.deployment, EDGE).url}/load")
+    assert answer.json()["sent_bytes"] == {bucket: 8 * len(BODY)}
 
 
 async def test_the_budgets_hold_in_sum(node: Node) -> None:
