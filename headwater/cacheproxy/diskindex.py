@@ -7,6 +7,7 @@ Every byte that a file takes or is about to take is in exactly one of three sums
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from headwater.rules.eviction import Ranking
@@ -98,6 +99,11 @@ class DiskIndex:
         with self._lock:
             self._leaving -= blocks
             self._ranking.add(name, blocks)
+
+    def weighed(self) -> tuple[list[bytes], Sequence[float]]:
+        """All names beside what they weigh, in no order."""
+        with self._lock:
+            return self._ranking.weighed()
 
     @property
     def is_over(self) -> bool:

@@ -136,6 +136,15 @@ class DiskStore:
             self.index.touch(name)
         return file
 
+    def metadata_of(self, name: bytes) -> Metadata | None:
+        """What lies under a file's name, without its body; None when it is gone or damaged. No use of it."""
+        try:
+            file = open_object(self._path_of(name))
+        except (OSError, Damaged):
+            return None
+        file.close()
+        return file.metadata
+
     def reserve(self, size_bytes: int) -> Reservation | None:
         """Room for a file whose body has `size_bytes`, so far as is known now; makes it where it must."""
         blocks = blocks_of(size_bytes) + 1  # the footer of nearly every object fits into one block

@@ -51,6 +51,14 @@ PURGE_REPLAYS = counter(
 )
 GRANTS_CHECKED = counter("headwater_grants_total", "Grants by whether they were remembered or verified anew.", ["how"])
 
+WARM_OBJECTS = counter(
+    "headwater_warm_objects_total", "Objects that control ordered to be fetched ahead, by what became of them.", ["outcome"]
+)
+WARM_BYTES = counter("headwater_warm_bytes_total", "Body bytes fetched ahead.")
+WARM_SOURCE = counter(
+    "headwater_warm_source_total", "Objects that other caches asked this one for, to have them ahead, by outcome.", ["outcome"]
+)
+
 WORKER_ASKS = counter(
     "headwater_worker_asks_total",
     "Objects that workers asked the owners of their keys for, by how these came by them.",

@@ -24,6 +24,7 @@ from headwater.cacheproxy.server import ProxyServer
 from headwater.cacheproxy.shares import Share
 from headwater.cacheproxy.siblings import Siblings, WorkerCalls
 from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.warmapi import WarmApi
 from headwater.runtime.httpsite import admin_app, serve_app, serve_handler
 from headwater.runtime.listener import listening_socket, raise_file_limit
 from headwater.runtime.metrics import exposition
@@ -90,7 +91,9 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
         _answering_siblings(siblings, proxy, store, own_socket),
         serve_app(
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(
-                add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
+                WarmApi(proxy.warmer, store, settings.negative_ttl, lambda: snapshots.current).add_to(
+                    add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
+                )
             ),
             listeners.admin if siblings is None else admin_socket(own_socket),
         ),

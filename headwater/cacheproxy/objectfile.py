@@ -65,12 +65,12 @@ def footer_bytes(metadata: Metadata) -> int:
     return -(-metadata.size_bytes // CHECKED_BYTES) * CRC.size + len(metadata.to_json()) + _TRAILER.size
 
 
-def open_object(path: Path, key: str) -> OpenObject:
-    """The object under `path`, its footer checked. Raises FileNotFoundError, Damaged or OSError."""
+def open_object(path: Path, key: str | None = None) -> OpenObject:
+    """The object under `path`, its footer checked; with a `key`, no other. Raises FileNotFoundError, Damaged or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         metadata, checksums = _read_footer(descriptor)
-        if metadata.key != key:
+        if key is not None and metadata.key != key:
             raise Damaged(f"holds {metadata.key!r}")
         return OpenObject(descriptor, metadata, checksums)
     except BaseException:

@@ -33,6 +33,7 @@ from headwater.cacheproxy.roles import Refused, Role, Site
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
+from headwater.cacheproxy.warming import Warmer
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
 from headwater.rules.requesttarget import BadTarget, TargetRefusal, origin_form, parse_target
@@ -78,6 +79,7 @@ class CachingProxy:
         self._access_log = access_log
         self._gate = gate
         self.fills = Fills(client, store, settings, log)
+        self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl)
         self._passing = Passing(client, Invalidation(store, self.fills, siblings), token)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.cacheproxy.diskstore import DiskStore
+from headwater.cacheproxy.hottest import hottest_of
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES, RAM_RESERVED
 from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, OpenObject
@@ -75,6 +76,7 @@ class Store:
         self.disk = DiskStore(folder, settings.disk, log, share)
         self.purges = Purges(folder / "purges", log)
         self.max_object = settings.max_object
+        self.share = share
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
         self._ram_bytes = settings.ram
@@ -163,6 +165,13 @@ class Store:
         file.close()
         judged = self.purges.judge(self._renewals.latest(file.metadata))
         return ("nowhere" if judged is None else "disk"), judged
+
+    async def hottest(self, at_most: int) -> list[Metadata]:
+        """The objects that would be missed most, hottest first: those in memory, then those on disk only (of this worker's
+        share). Leaves no trace; what is purged or unreadable is left out."""
+        in_ram = {key: stored.metadata for key, stored in self._ram.items()}
+        found = await asyncio.to_thread(hottest_of, *self._ram_uses.weighed(), in_ram, self.disk, at_most)
+        return [judged for judged in map(self.purges.judge, map(self._renewals.latest, found)) if judged is not None]
 
     async def put(self, metadata: Metadata, spool: Spool) -> bool:
         """Stores a finished spool. False when neither RAM nor disk took it."""

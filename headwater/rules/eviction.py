@@ -16,7 +16,7 @@ Every operation is O(1). What was measured, and what was tried and did not pay, 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from math import log2
 from typing import Final, Generic, TypeVar
 
@@ -131,6 +131,10 @@ class Ranking(Generic[K]):
                 chosen, least = slot, weights[slot]
         self._drawn = drawn
         return self._keys[chosen]
+
+    def weighed(self) -> tuple[list[K], Sequence[float]]:
+        """All keys beside what they weigh, in no order: copies, for whoever wants to sort them elsewhere."""
+        return list(self._keys), self._weights[self._chosen][:]
 
     def _compare(self, key: K, size: int) -> None:
         """Lets the small stores see one request of the sample, and the better one choose from now on."""

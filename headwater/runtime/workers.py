@@ -31,7 +31,6 @@ from headwater.runtime.httpsite import CannotStart, admin_app, problems, serve_a
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import counter, exposition, gauge
 from headwater.runtime.node import NodeContext
-from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
 from headwater.runtime.workerplace import (
     CALL_HEADER,
@@ -47,6 +46,11 @@ START_S: Final = 60.0
 DRAIN_S: Final = 13.5  # a worker lingers and drains for less; who stops a node waits 15 s
 ASK_AGAIN_S: Final = 0.03
 CALL_TIMEOUT_S: Final = 2.0
+FORWARD_TIMEOUT_S: Final = 60.0
+GATHER_TIMEOUT_S: Final = 600.0  # an order to fetch objects ends when they are there
+_OF_ONE_HOP: Final = ("connection", "keep-alive", "transfer-encoding", "content-length", "server", "expect")
+# Of what a node's admin site offers: what each worker has or does a part of.
+_GATHERED: Final = (("POST", "/warm"), ("GET", "/holdings"), ("POST", "/hottest"))
 _SIGNAL_NAMES: Final = {int(number): number.name for number in signal.Signals}
 
 WORKERS = gauge("headwater_node_workers", "Worker processes of the node that run.")
@@ -88,9 +92,12 @@ class Worker:
             return None
 
 
-def _session(path: Path) -> aiohttp.ClientSession:
+def _session(path: Path, timeout_s: float = CALL_TIMEOUT_S) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(CALL_TIMEOUT_S), trust_env=False
+        connector=aiohttp.UnixConnector(str(path)),
+        timeout=aiohttp.ClientTimeout(timeout_s),
+        trust_env=False,
+        auto_decompress=False,
     )
 
 
@@ -141,20 +148,57 @@ class Workers:
         """An operator's request, answered by whichever worker runs: what it changes on disk holds for all."""
         body = await request.read()
         for worker in [worker for worker in self._current.values() if worker.alive]:
+            response: web.StreamResponse | None = None
             try:
                 async with (
-                    _session(admin_socket(worker.socket)) as session,
+                    _session(admin_socket(worker.socket), FORWARD_TIMEOUT_S) as session,
                     session.request(
                         request.method, f"http://worker{request.raw_path}", headers=_forwarded(request), data=body
                     ) as answer,
                 ):
-                    content_type = answer.headers.get("Content-Type", "application/octet-stream")
-                    return web.Response(status=answer.status, body=await answer.read(), headers={"Content-Type": content_type})
+                    response = web.StreamResponse(status=answer.status)
+                    for name, value in answer.headers.items():
+                        if name.lower() not in _OF_ONE_HOP:
+                            response.headers.add(name, value)
+                    await response.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
+                    await response.write_eof()
+                    return response
             except aiohttp.ClientConnectorError:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError):
+                if response is not None and response.prepared and request.transport is not None:
+                    request.transport.abort()  # the body broke off: nobody must take it for the whole
+                    return response
                 break
         raise Problem(503, "no-worker", "No worker", "no worker of this node answers; try again")
+
+    async def gather(self, request: web.Request) -> web.StreamResponse:
+        """An order that every worker carries out for its own share, or a list that each has a part of: all their `parts`.
+        The first answer that is no part, such as a refusal, is the node's."""
+        body = await request.read()
+        workers = [worker for worker in self._current.values() if worker.alive]
+        answers = await asyncio.gather(*(self._part(worker, request, body) for worker in workers))
+        parts: list[object] = []
+        for status, content_type, content in answers:
+            if status != 200:
+                return web.Response(status=status, body=content, content_type=content_type)
+            parts += json.loads(content)["parts"]
+        return web.json_response({"parts": parts})
+
+    async def _part(self, worker: Worker, request: web.Request, body: bytes) -> tuple[int, str, bytes]:
+        try:
+            async with (
+                _session(admin_socket(worker.socket), GATHER_TIMEOUT_S) as session,
+                session.request(
+                    request.method, f"http://worker{request.raw_path}", headers=_forwarded(request), data=body
+                ) as answer,
+            ):
+                return answer.status, answer.content_type, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._log.warning("a worker has no part of an answer", worker=worker.index, path=request.path, error=repr(error))
+            return 200, "application/json", b'{"parts": []}'
 
     async def metrics(self) -> str:
         """All workers' metrics as one node's."""
@@ -278,7 +322,7 @@ class Workers:
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:
-    return {name: request.headers[name] for name in (NODE_HEADER, "Content-Type") if name in request.headers}
+    return {name: value for name, value in request.headers.items() if name.lower() not in (*_OF_ONE_HOP, "host")}
 
 
 def _last_counted(worker: Worker) -> Exposition:
@@ -308,6 +352,8 @@ async def node_of_workers(
         site = admin_app(workers.why_not_healthy, workers.metrics)
         site.middlewares.append(problems)
         site.router.add_get("/load", workers.load)
+        for method, path in _GATHERED:
+            site.router.add_route(method, path, workers.gather)
         site.router.add_route("*", "/{path:.*}", workers.forward)
         async with serve_app(site, admin):
             yield
