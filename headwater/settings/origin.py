@@ -65,6 +65,9 @@ class Uploads(Settings):
     max_part_size: SizeBytes = quantity("64 MiB", description="Largest part a client may choose.")
     max_size: SizeBytes = quantity("50 GiB", description="Largest file accepted.")
     url_lifetime: DurationS = quantity("6 h", description="Lifetime of pre-signed part URLs; asking again re-signs them.", gt=0)
+    max_open: int = Field(100, description="Open uploads of one creator at once.", ge=1)
+    budget: SizeBytes | None = Field(None, description="Bytes of all uploaded files together; without it the disk is the limit.")
+    keep_free: SizeBytes = quantity("512 MiB", description="Room on the masters' disk that uploads leave free.", ge=0)
     keep_unfinished: DurationS = quantity("7 d", description="Unfinished uploads are collected after this long.", gt=0)
 
 

@@ -28,7 +28,7 @@ REQUESTS = counter("headwater_api_requests_total", "Requests to the API, pages a
 PROBLEMS = counter("headwater_api_problems_total", "Requests to the API that were refused or failed, by problem.", ["problem"])
 SECONDS = histogram("headwater_api_request_seconds", "From a request's head to its answer.", ["route"])
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS"})
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STATUS_OF: Final = {
     Refusal.EMPTY: (422, "File is empty"),
     Refusal.TOO_LARGE: (413, "File too large"),
@@ -40,6 +40,17 @@ STATUS_OF: Final = {
     Refusal.PARTS_MISSING: (409, "Parts missing"),
     Refusal.PARTS_DAMAGED: (409, "Parts damaged"),
     Refusal.SIZE_DIFFERS: (409, "Size differs"),
+    Refusal.SIZE_UNKNOWN: (409, "Size unknown"),
+    Refusal.TOO_MANY_OPEN: (429, "Too many open uploads"),
+    Refusal.OVER_BUDGET: (507, "Storage budget exhausted"),
+    Refusal.DISK_FULL: (507, "Disk full"),
+    Refusal.OFFSET_DIFFERS: (409, "Offset differs"),
+    Refusal.BEYOND_SIZE: (413, "Beyond the declared size"),
+    Refusal.CHECKSUM_DIFFERS: (460, "Checksum differs"),  # the status that tus has for it
+    Refusal.COMPLETED: (409, "Upload completed"),
+    Refusal.NOT_A_STREAM: (409, "Not a stream"),
+    Refusal.NOT_IN_PARTS: (409, "Not in parts"),
+    Refusal.NOT_CONCATENABLE: (409, "Not concatenable"),
 }
 # Players, load tests and pages of other sites may read; only pages of this origin write.
 CORS: Final = {"Access-Control-Allow-Origin": "*"}

@@ -16,7 +16,7 @@ from headwater.rules.names import InvalidName, VideoId, parse_video_id
 from headwater.runtime.problems import Problem
 from origin.catalogue.ledger import NewVideo
 from origin.catalogue.videos import Position
-from origin.uploads.intake import IdempotencyKey
+from origin.uploads.beginning import IdempotencyKey
 from origin.uploads.planning import MAX_PARTS
 
 MAX_JSON_BYTES: Final = 64 * 1024  # a title, a description and tags; longer bodies are mistakes

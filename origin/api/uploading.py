@@ -9,6 +9,7 @@ from aiohttp import web
 from origin.api.answers import upload_answer
 from origin.api.permission import Permission
 from origin.api.requests import idempotency_key, read_digests, read_new_video, video_id_in
+from origin.uploads.beginning import Wanted
 from origin.uploads.intake import Intake
 
 PRIVATE: Final = {"Cache-Control": "no-store"}
@@ -25,13 +26,14 @@ class Uploading:
         return [
             web.post("/api/v1/videos", self.begin),
             web.get("/api/v1/videos/{video_id}/upload", self.state),
+            web.delete("/api/v1/videos/{video_id}/upload", self.discard),
             web.post("/api/v1/videos/{video_id}/upload/complete", self.complete),
         ]
 
     async def begin(self, request: web.Request) -> web.Response:
         creator = await self._permission.creator(request)
         said = await read_new_video(request)
-        state = await self._intake.begin(creator, said.video, said.part_size, idempotency_key(request, said))
+        state = await self._intake.begin(creator, Wanted(said.video, part_size=said.part_size), idempotency_key(request, said))
         body = {"video_id": state.video_id, "upload": upload_answer(state)}
         headers = {**PRIVATE, "Location": f"/api/v1/videos/{state.video_id}"}
         return web.json_response(body, status=201, headers=headers)
@@ -39,6 +41,11 @@ class Uploading:
     async def state(self, request: web.Request) -> web.Response:
         creator = await self._permission.creator(request)
         return web.json_response(upload_answer(await self._intake.state(creator, video_id_in(request))), headers=PRIVATE)
+
+    async def discard(self, request: web.Request) -> web.Response:
+        creator = await self._permission.creator(request)
+        await self._intake.discard(creator, video_id_in(request))
+        return web.Response(status=204, headers=PRIVATE)
 
     async def complete(self, request: web.Request) -> web.Response:
         creator = await self._permission.creator(request)

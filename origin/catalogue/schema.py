@@ -41,6 +41,23 @@ class VideoState(StrEnum):
     FAILED = "failed"
 
 
+class Form(StrEnum):
+    """What an upload's bytes are to become."""
+
+    WHOLE = "whole"  # a video
+    PIECE = "piece"  # nothing by themselves: part of an upload that is joined (tus concatenation)
+    JOINED = "joined"  # a video, of pieces that arrived before
+
+
+class Dialect(StrEnum):
+    """The protocol that an upload arrives by."""
+
+    PARTS = "parts"
+    TUS = "tus"
+    YOUTUBE = "youtube"
+    IETF = "ietf"
+
+
 class JobState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
@@ -81,6 +98,7 @@ videos = Table(
     Column("created_at", Float, nullable=False),
     Column("ready_at", Float),
     Column("updated_at", Float, nullable=False),
+    Column("hidden", Integer, nullable=False, server_default="0"),  # 1: a piece of a video to come, shown to nobody
     _one_of("state", VideoState),
     Index("ix_videos_newest", "created_at", "id"),
 )
@@ -106,7 +124,12 @@ uploads = Table(
     Column("created_at", Float, nullable=False),
     Column("completed_at", Float),
     Column("creator", String(64)),  # name of the API token that began it; without one where no token is required
+    Column("dialect", String(16), nullable=False, server_default="parts"),  # the protocol that it arrives by
+    Column("form", String(16), nullable=False, server_default="whole"),  # or a piece, or made of pieces
+    Column("said", Text),  # what the client wants to be told again, in its dialect's own form
+    Column("parts_sha256", String(64)),  # of size, part size and the parts' digests: equal for equal files cut alike
     Index("ix_uploads_open", "creator", "completed_at"),
+    Index("ix_uploads_same", "parts_sha256"),
 )
 
 upload_parts = Table(

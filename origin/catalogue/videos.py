@@ -78,13 +78,13 @@ class Position:
 
 
 async def find_video(connection: AsyncConnection, video_id: VideoId) -> Video | None:
-    row = (await connection.execute(select(videos).where(videos.c.id == video_id))).mappings().one_or_none()
+    row = (await connection.execute(select(videos).where(videos.c.id == video_id, videos.c.hidden == 0))).mappings().one_or_none()
     return (await _with_renditions(connection, [row]))[0] if row is not None else None
 
 
 async def newest_videos(connection: AsyncConnection, before: Position | None, limit: int) -> list[Video]:
     """At most `limit` videos that come after `before` in the list, newest first."""
-    query = select(videos).order_by(videos.c.created_at.desc(), videos.c.id.desc()).limit(limit)
+    query = select(videos).where(videos.c.hidden == 0).order_by(videos.c.created_at.desc(), videos.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(tuple_(videos.c.created_at, videos.c.id) < tuple_(before.created_at, before.video_id))
     return await _with_renditions(connection, (await connection.execute(query)).mappings().all())

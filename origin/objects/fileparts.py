@@ -21,11 +21,12 @@ from typing import Final
 
 import aiofiles
 
+from origin.objects.filedrafts import FilePartDraft
 from origin.objects.files import CHUNK_BYTES, FileObjects, disk_errors_mapped, in_thread
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.keys import check_key, check_upload_id
 from origin.objects.partlinks import PartLink
-from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing
+from origin.objects.parts import ArrivedPart, PartDraft, PartsDamaged, PartsMissing
 
 _PART = re.compile(r"([1-9][0-9]{0,5})\.([0-9a-f]{64})\Z")
 # A link's expiry is in whole seconds, so that the URL is the same text for everyone who reads it.
@@ -51,6 +52,8 @@ class PartDigestWrong(Exception):
 
 class FilePartStore:
     """A PartStore in the folder of a FileObjects; its URLs lead to `origin.objects.endpoint`."""
+
+    verifies = True
 
     def __init__(self, objects: FileObjects, base_url: str, secret: bytes) -> None:
         self._objects = objects
@@ -107,6 +110,26 @@ class FilePartStore:
                 newest[part.number] = part
         return [newest[number] for number in sorted(newest)]
 
+    async def draft(self, upload_id: str, number: int) -> PartDraft:
+        return await in_thread(FilePartDraft, self._folder(upload_id), number, _settle)
+
+    async def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
+        path = self._folder(upload_id) / f"{part.number}.{part.sha256}"
+        try:
+            async with aiofiles.open(path, "rb") as file:
+                while chunk := await file.read(CHUNK_BYTES):
+                    yield chunk
+        except FileNotFoundError:
+            raise PartsMissing(upload_id, [part.number]) from None
+
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
+        source = self._folder(source_id) / f"{part.number}.{part.sha256}"
+        await in_thread(_link, source, self._folder(upload_id) / f"{number}.{part.sha256}", part.number)
+
+    async def free_bytes(self) -> int | None:
+        status = await in_thread(os.statvfs, self._objects.root)
+        return status.f_bavail * status.f_frsize
+
     async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
         folder = self._folder(upload_id)
         if (made := await self._made_before(upload_id, check_key(key))) is None:
@@ -153,6 +176,20 @@ def _settle(draft: Path, part: Path) -> None:
                 other.unlink()
         except FileNotFoundError:
             continue
+
+
+def _link(source: Path, target: Path, number: int) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        pass  # linked before
+    except FileNotFoundError:
+        raise PartsMissing(source.parent.name, [number]) from None
+    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parts_in(folder: Path) -> list[ArrivedPart]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +41,28 @@ class PartsDamaged(Exception):
         self.numbers = tuple(numbers)
 
 
+class PartDraft(Protocol):
+    """A part that the origin itself writes. Nothing of it counts before `settle` returned. Calls may raise ObjectStoreFailed."""
+
+    size_bytes: int
+
+    async def write(self, chunk: bytes) -> None: ...
+
+    async def settle(self) -> ArrivedPart:
+        """What was written is the part now, durably, in place of what was there. Its `sha256` is known."""
+
+    async def abandon(self) -> None:
+        """Leaves nothing behind, or only what settled. Also after `settle`."""
+
+
 class PartStore(Protocol):
-    """Any call may be repeated without harm. Besides the errors named, each may raise ObjectStoreFailed."""
+    """Any call may be repeated without harm. Besides the errors named, each may raise ObjectStoreFailed.
+
+    `verifies` says whether the store checks the digest of each part when it arrives.
+    """
+
+    @property
+    def verifies(self) -> bool: ...
 
     async def begin(self, upload_id: str) -> None:
         """From now on parts of this upload are accepted. Also when it was begun before."""
@@ -52,6 +72,18 @@ class PartStore(Protocol):
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
         """What is stored whole, by number; nothing for an upload that was never begun."""
+
+    async def draft(self, upload_id: str, number: int) -> PartDraft:
+        """A part to be written here, of any size up to that of the plan: the last one of a stream grows with every request."""
+
+    def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
+        """The bytes of a part that arrived. Raises PartsMissing when it is there no more, or another version of it."""
+
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
+        """Makes `part` of the upload `source_id` also part `number` of this one. Raises PartsMissing."""
+
+    async def free_bytes(self) -> int | None:
+        """Room on the disk for this user; None for a store that does not tell."""
 
     async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
         """Makes the parts, in the order given, one object under `key`, and drops them.

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.keys import check_key, check_upload_id
-from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing
+from origin.objects.parts import ArrivedPart, PartDraft, PartsDamaged, PartsMissing
 from origin.objects.s3 import PART_BYTES, S3Objects
 from origin.objects.s3client import PreconditionFailed
+from origin.objects.s3drafts import S3PartDraft
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -44,6 +45,8 @@ class StoredPart:
 class S3PartStore:
     """A PartStore whose URLs lead to the S3 store itself."""
 
+    verifies = False
+
     def __init__(self, objects: S3Objects, clock: Callable[[], float] = time.time) -> None:
         self._objects = objects
         self._connection = objects.connection
@@ -64,6 +67,27 @@ class S3PartStore:
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
         stored = await self._connection.call(upload_id, self._stored, self._folder(upload_id))
         return [ArrivedPart(part.number, part.size_bytes, "", part.modified_at) for part in stored]
+
+    async def draft(self, upload_id: str, number: int) -> PartDraft:
+        return S3PartDraft(self._connection, f"{self._folder(upload_id)}{number:06d}", number)
+
+    async def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
+        (stored,) = await self._chosen(upload_id, [part])
+        chunks = self._chunks_of(stored)
+        while chunk := await self._connection.call(stored.path, next, chunks, b""):
+            yield chunk
+
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
+        draft = await self.draft(upload_id, number)
+        try:
+            async for chunk in self.read_part(source_id, part):
+                await draft.write(chunk)
+            await draft.settle()
+        finally:
+            await draft.abandon()
+
+    async def free_bytes(self) -> int | None:
+        return None
 
     async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
         if (made := await self._made_before(upload_id, check_key(key))) is None:

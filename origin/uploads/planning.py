@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from headwater.settings.origin import Uploads
 from origin.uploads.refusal import Refusal, UploadRefused
 
 MAX_PARTS: Final = 10_000  # S3's limit for one multipart upload; the same everywhere, so that a deployment can move to S3
+NUMBERS_NAMED: Final = 20  # of missing parts in the sentence for people; programs get all of them
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
@@ -77,12 +79,69 @@ def plan_upload(size_bytes: int, wanted_part_size: int | None, limits: Uploads) 
     return Plan(size_bytes, wanted_part_size)
 
 
+def plan_stream(size_bytes: int, limits: Uploads) -> Plan:
+    """The plan for a stream of `size_bytes`, which arrives in order; 0: not known before its end. Raises UploadRefused."""
+    if size_bytes:
+        return plan_upload(size_bytes, None, limits)
+    return Plan(0, plan_upload(limits.max_size, None, limits).part_size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stream is: `offset` bytes are stored without a gap; `tail` is the number of the part that is not full yet."""
+
+    offset: int
+    next_number: int
+    tail_bytes: int
+
+
+def stream_progress(part_size_bytes: int, arrived: Iterable[tuple[int, int]]) -> Progress:
+    """Of the parts that arrived, given as (number, bytes)."""
+    sizes = dict(arrived)
+    offset, number = 0, 1
+    while (size := sizes.get(number, 0)) == part_size_bytes:
+        offset += size
+        number += 1
+    tail = size if size < part_size_bytes else 0
+    return Progress(offset + tail, number, tail)
+
+
+def digest_of_parts(part_size_bytes: int, parts: Iterable[tuple[int, str]]) -> str | None:
+    """One digest of (bytes, SHA-256) of all parts in order: equal only for equal files. None when one is not known."""
+    whole = hashlib.sha256(f"headwater-parts {part_size_bytes}".encode())
+    for size_bytes, sha256 in parts:
+        if not sha256:
+            return None
+        whole.update(f"\n{size_bytes} {sha256}".encode())
+    return whole.hexdigest()
+
+
 def shortfall(plan: Plan, arrived: Iterable[tuple[int, int]]) -> Shortfall:
     """What is wrong with the parts that arrived, given as (number, bytes). Parts that the plan does not know do not count."""
     sizes = dict(arrived)
     missing = tuple(number for number in plan.numbers() if number not in sizes)
     wrong = tuple(number for number, size in plan.sizes() if sizes.get(number, size) != size)
     return Shortfall(missing, wrong)
+
+
+def damage_of(numbers: Sequence[int]) -> UploadRefused:
+    detail = f"parts {_named(numbers)} do not have the SHA-256 they were sent with; send them again, then complete again"
+    return UploadRefused(Refusal.PARTS_DAMAGED, detail, {"damaged": list(numbers)})
+
+
+def shortage_of(short: Shortfall) -> UploadRefused:
+    told = []
+    if short.missing:
+        told.append(f"parts {_named(short.missing)} have not arrived")
+    if short.wrong_size:
+        told.append(f"parts {_named(short.wrong_size)} have the wrong size")
+    detail = f"{' and '.join(told)}; send them (GET …/upload gives fresh URLs), then complete again"
+    return UploadRefused(Refusal.PARTS_MISSING, detail, {"missing": list(short.missing), "wrong_size": list(short.wrong_size)})
+
+
+def _named(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:NUMBERS_NAMED]))
+    return shown if len(numbers) <= NUMBERS_NAMED else f"{shown} and {len(numbers) - NUMBERS_NAMED} more"
 
 
 def is_abandoned(created_at: float, last_arrived_at: float | None, now: float, keep_s: float) -> bool:

@@ -18,6 +18,17 @@ class Refusal(StrEnum):
     PARTS_MISSING = "parts-missing"
     PARTS_DAMAGED = "parts-damaged"
     SIZE_DIFFERS = "size-differs"
+    SIZE_UNKNOWN = "size-unknown"
+    TOO_MANY_OPEN = "too-many-open-uploads"
+    OVER_BUDGET = "storage-budget-exhausted"
+    DISK_FULL = "disk-full"
+    OFFSET_DIFFERS = "offset-differs"
+    BEYOND_SIZE = "beyond-declared-size"
+    CHECKSUM_DIFFERS = "checksum-differs"
+    COMPLETED = "upload-completed"
+    NOT_A_STREAM = "not-a-stream"
+    NOT_IN_PARTS = "not-in-parts"
+    NOT_CONCATENABLE = "not-concatenable"
 
 
 class UploadRefused(Exception):

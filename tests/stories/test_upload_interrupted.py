@@ -16,9 +16,10 @@ from origin.catalogue.engine import reading
 from origin.catalogue.ledger import NewVideo, upload_of
 from origin.catalogue.schema import jobs, videos
 from origin.objects.interface import ObjectInfo, ObjectNotFound
-from origin.objects.parts import ArrivedPart, PartStore
+from origin.objects.parts import ArrivedPart, PartDraft, PartStore
+from origin.uploads.beginning import IdempotencyKey, Wanted
 from origin.uploads.creator import ANYBODY
-from origin.uploads.intake import IdempotencyKey, Intake
+from origin.uploads.intake import Intake
 from tests.support.origin import RunningApi, running_api
 
 DAY_S = 86400.0
@@ -39,6 +40,22 @@ class DyingPartStore:
     def _die(self, call: str, *, after: bool) -> None:
         if (call, after) == (self._call, self._after):
             raise Killed
+
+    @property
+    def verifies(self) -> bool:
+        return self._store.verifies
+
+    async def draft(self, upload_id: str, number: int) -> PartDraft:
+        return await self._store.draft(upload_id, number)
+
+    def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
+        return self._store.read_part(upload_id, part)
+
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
+        await self._store.adopt(upload_id, number, source_id, part)
+
+    async def free_bytes(self) -> int | None:
+        return await self._store.free_bytes()
 
     async def begin(self, upload_id: str) -> None:
         self._die("begin", after=False)
@@ -125,8 +142,8 @@ async def test_killed_while_beginning_the_same_key_finds_the_upload(api: Running
 
     key = IdempotencyKey("key", "digest")
     with pytest.raises(Killed):
-        await dying(api, "begin", after=after).begin(ANYBODY, video, None, key)
-    state = await api.intake.begin(ANYBODY, video, None, key)
+        await dying(api, "begin", after=after).begin(ANYBODY, Wanted(video), key)
+    state = await api.intake.begin(ANYBODY, Wanted(video), key)
     async with reading(api.catalogue) as connection:
         assert (await connection.execute(select(videos.c.id))).scalars().all() == [state.video_id]
     await api.creator.put_all([{"url": part.url, "size": part.size_bytes, "arrived": False} for part in state.parts], b"bytes")
