@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.rules.steering import Region, RegionMatch, World, region_of
+from headwater.rules.regions import RegionMatch
+from headwater.rules.steering import Region, World, region_of
 
 Network = IPv4Network | IPv6Network
 
