@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from aiohttp import web
@@ -10,7 +12,7 @@ from cachetools import LRUCache
 
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.parents import Parent
-from headwater.cacheproxy.roles import ClientAddress, Passage, Refused, Site, secure_url, site_parents
+from headwater.cacheproxy.roles import ClientAddress, Passage, Permit, Refused, Site, secure_url, site_parents
 from headwater.rules.hostfield import host_name
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
@@ -89,33 +91,40 @@ class EdgeRole:
             raise Refused(403, refused.refusal, refused.detail) from refused
         return Passage(presented.path, f"key:{grant.key_id}", grant.session)
 
-    def recall(
-        self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float
-    ) -> tuple[Site, str, str | None, str | None] | None:
-        """(site, path, asker, session) as `admit` and `authorise` would have them, for a grant in the path that was verified
-        before, or an unsigned site; None: ask them. The target is in normal form and has no query."""
-        if snapshot is not self._sites_of:
-            self._sites, self._sites_of = {}, snapshot
+    def recall(self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float) -> Permit | None:
+        """What `admit` and `authorise` would say, for a grant in the path that was verified before, or an unsigned site; None:
+        ask them. The target is in normal form and has no query."""
         first = target[1 : target.find("/", 1)]
         grant = None
         if len(first) > LONGEST_PLAIN_SEGMENT:
             grant = self._grants.get(first) if snapshot.keys is self._keys_of else None
             if grant is None:
                 return None
-            target = target[len(first) + 1 :]
-        site = next((site for site in self._sites_at(host, snapshot) if target.startswith(site.settings.paths)), None)
-        if site is None or not site.settings.signed:
-            return None if site is None else (site, target, None, None)
+        path_at = 0 if grant is None else len(first) + 1
+        path = target[path_at:]
+        sites = self._sites_at(host, snapshot)
+        site = next((site for site in sites if path.startswith(site.settings.paths)), None)
+        if site is None:
+            return None
+        if not site.settings.signed:
+            return Permit(target[:path_at] + _reach(site.settings.paths, path, site, sites), path_at, site, None)
         if grant is None:
             return None
+        leeway_s = snapshot.deployment.signing.leeway
         try:
-            check_use(grant, target, client, now, snapshot.deployment.signing.leeway)
+            check_use(grant, path, client, now, leeway_s)
         except GrantRefused:
             return None
-        return site, target, f"key:{grant.key_id}", grant.session
+        reach = _reach(max(site.settings.paths, grant.prefix, key=len), path, site, sites)
+        from_s = -math.inf if grant.not_before is None else grant.not_before - leeway_s
+        return Permit(
+            target[:path_at] + reach, path_at, site, f"key:{grant.key_id}", grant.session, from_s, grant.expires_at + leeway_s
+        )
 
     def _sites_at(self, host: str, snapshot: Snapshot) -> tuple[Site, ...]:
         """The sites that answer under a Host field, in order; remembered while the snapshot is the same."""
+        if snapshot is not self._sites_of:
+            self._sites, self._sites_of = {}, snapshot
         sites = self._sites.get(host)
         if sites is None:
             name = host_name(host)
@@ -150,6 +159,14 @@ class EdgeRole:
         GRANTS_CHECKED.labels("verified").inc()
         self._grants[token] = grant
         return grant
+
+
+def _reach(prefix: str, path: str, site: Site, sites: tuple[Site, ...]) -> str:
+    """`prefix`, if all paths below it are the site's as `path` is; else the path itself."""
+    earlier = takewhile(lambda one: one is not site, sites)
+    if not prefix.endswith("/") or any(one.settings.paths.startswith(prefix) for one in earlier):
+        return path.removesuffix("/")
+    return prefix
 
 
 def _presented(request: web.BaseRequest, target: Target) -> _Presented:

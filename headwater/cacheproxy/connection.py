@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -26,11 +27,20 @@ _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Hea
 
 
 class GuardedConnection(asyncio.Protocol):
-    """`inner` is the HTTP protocol; `client` the address that a balancer told, if one stands in front."""
+    """`inner` is the HTTP protocol; `client` the address that a balancer told, if one stands in front. `at_once` may answer what
+    arrives before anybody else sees it."""
 
-    def __init__(self, inner: asyncio.Protocol, gate: Gate, log: Log, client: ClientAddress | None = None) -> None:
+    def __init__(
+        self,
+        inner: asyncio.Protocol,
+        gate: Gate,
+        log: Log,
+        client: ClientAddress | None = None,
+        at_once: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self.client: ClientAddress = client or _NOBODY
         self._inner = inner
+        self._at_once = at_once
         self._gate = gate
         self._log = log
         self._told = client
@@ -65,6 +75,9 @@ class GuardedConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._passing:
+            return
+        if self._at_once is not None and self._at_once(data):
+            self._first, self._idle_since = False, self._gate.now_s
             return
         if self._first:
             self._first = False

@@ -16,8 +16,9 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -30,7 +31,7 @@ from headwater.cacheproxy.delivery import cors_fields, hidden_fields, hop_fields
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import FAST_LANE, FIRST_BYTE, GRANTS_CHECKED, LOOKUPS, REQUESTS, SENT_BYTES
-from headwater.cacheproxy.roles import ClientAddress, Role, Site
+from headwater.cacheproxy.roles import ClientAddress, Permit, Role, Site
 from headwater.cacheproxy.server import NamedRefusals
 from headwater.cacheproxy.store import RamBody, Store
 from headwater.rules.bucketload import bucket_of_path
@@ -43,6 +44,7 @@ from headwater.settings.snapshot import Snapshot
 LONGEST_REQUEST_BYTES: Final = 4096
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
 TRACES_AT_ONCE: Final = 256
+_NEVER: Final = b"\0"  # no request begins so
 
 # Fields that no answer of ours depends on. (Objects that vary by one lie behind a marker, which is no whole hit.)
 _MEANINGLESS: Final = frozenset(
@@ -54,12 +56,10 @@ _MEANINGLESS: Final = frozenset(
 )
 _LINE: Final = re.compile(rb"([A-Za-z-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
-_OPEN_NAMES: Final = frozenset(("time", "trace_id", "path", "asker", "session", "sent_bytes", "first_byte_ms", "duration_ms"))
+# Paths that may not be what they look like: a grant's prefix is compared with a path as it stands, and goes into the log so.
+_ODD_PATH: Final = re.compile(r"""[^\x21-\x7e]|[?#"\\]|/\.|%(?:2[eEfF]|5[cC])""")
 # Stand for the values that differ from answer to answer, in a header that is rendered once and then cut at them.
 _AGE, _TTL, _TRACE = "age-of-this-answer", 9_000_000_000_001, "traceparent-of-this-answer"
-
-# (site, path of the object, asker, session)
-Recalled = tuple[Site, str, str | None, str | None]
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class RecallingRole(Protocol):
 
     tier: str
 
-    def recall(self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float) -> Recalled | None:
+    def recall(self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float) -> Permit | None:
         """What `admit` and `authorise` say of a target without query, in normal form, when nothing is refused and nothing
         need be verified anew; else None."""
 
@@ -95,36 +95,76 @@ async def fast_lane(
 
 
 class _Head:
-    """The header of a whole answer for one object at one site, cut where the age, the lifetime and the trace stand."""
+    """The header of a whole answer for one object at one site, cut where the trace stands. Age and lifetime in it are those of
+    the moments from `since` to `until`, which are at most a second apart."""
 
-    __slots__ = ("bucket", "fresh_s", "parts", "site")
+    __slots__ = ("_fresh_s", "_parts", "bucket", "rest", "since", "site", "until", "until_trace")
 
     def __init__(self, node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata, negative_ttl_s: float) -> None:
         self.site = site
         self.bucket = bucket_of_path(metadata.key.removeprefix(site.name))
-        self.fresh_s = metadata.lifetime(negative_ttl_s).fresh_s
-        self.parts = _parts(node, hidden, site, metadata) if _is_plain(metadata) else None
+        self.since = self.until = 0.0
+        self.until_trace = self.rest = b""
+        self._parts = _parts(node, hidden, site, metadata) if _is_plain(metadata) else None
+        self._fresh_s = metadata.lifetime(negative_ttl_s).fresh_s
+
+    def render(self, age_s: float, now: float) -> bool:
+        """Makes it true of this moment; False when there is none, because the object is not fresh or needs more thought."""
+        left_s = self._fresh_s - age_s
+        if self._parts is None or left_s <= 0:
+            return False
+        until_age, until_ttl, until_trace, self.rest = self._parts
+        self.until_trace = b"%b%d%b%d%b" % (until_age, int(age_s), until_ttl, int(left_s), until_trace)
+        self.since, self.until = now, now + min(int(age_s) + 1 - age_s, left_s - int(left_s))
+        return True
 
 
 class LaneConnection(NamedRefusals):
-    """The ordinary server protocol, with the lane in front of its parser."""
+    """The ordinary server protocol, with the lane in front of its parser.
 
-    __slots__ = ("_at_boundary", "_block", "_host", "_lane", "_lane_client", "_log_template", "_rated")
+    Requests of one client are alike but for the end of their target: what the beginning (with its grant) and the header
+    fields say is remembered, and not read again while they are the same bytes.
+    """
+
+    __slots__ = ("_at_boundary", "_begin", "_block", "_end", "_lane", "_path_at", "_said")
 
     def __init__(self, lane: FastLane, server: web.Server, **arguments: Any) -> None:
         super().__init__(server, **arguments)
         self._lane = lane
         self._at_boundary = True  # all that the parser was given were whole requests
-        self._block: bytes | None = None  # the header fields that were read last, and what they say
-        self._host = ""
-        self._log_template = ""
-        self._lane_client: ClientAddress | None = None
-        self._rated = True  # whether the client has a rate that its requests count against
+        self._begin = self._end = _NEVER  # of requests that `_said` is about
+        self._path_at = 0  # where in them the path of the object begins
+        self._said: _Said | None = None
+        self._block: tuple[bytes, dict[str, str] | None] = (b"", None)  # the header fields that were read last
+
+    def answer_at_once(self, data: bytes) -> bool:
+        """Whether these bytes were a request that the lane has answered; else nothing has happened."""
+        transport, waiter = self.transport, self._waiter  # the latter is of the ordinary handler, for its next request
+        if waiter is None or waiter.done() or not self._at_boundary or self._messages:
+            return False
+        if self._force_close or self._paused or transport is None or transport.is_closing():
+            return False
+        now, lane = time.time(), self._lane
+        said = self._said
+        if (
+            said is None
+            or not data.startswith(self._begin)
+            or not data.endswith(self._end)
+            or not said.permit.from_s <= now < said.permit.until_s
+            or lane.snapshot() is not said.snapshot
+        ):
+            said = self._read(data, now)
+            if said is None:
+                return False
+        if len(data) > lane.longest_bytes or not lane.answer(
+            transport, said, data[self._path_at : -len(self._end)].decode("latin-1"), now
+        ):
+            return False
+        self._request_count += 1
+        self._next_keepalive_close_time = lane.gate.now_s + self._keepalive_timeout
+        return True
 
     def data_received(self, data: bytes) -> None:
-        waiter = self._waiter  # of the ordinary handler for its next request
-        if self._at_boundary and waiter is not None and not waiter.done() and not self._messages and self._answer(data):
-            return
         if self._close or self._force_close:
             return
         before = self._request_count
@@ -138,36 +178,38 @@ class LaneConnection(NamedRefusals):
             and not self._upgraded
         )
 
-    def _answer(self, data: bytes) -> bool:
-        """Whether the request was answered."""
-        transport = self.transport
-        if self._close or self._force_close or self._paused or self._upgraded or transport is None or transport.is_closing():
-            return False
-        end = data.find(b"\r\n")
-        if not data.startswith(b"GET /") or data[end - 9 : end] != b" HTTP/1.1" or len(data) > self._lane.longest_bytes:
-            return False
-        if data[end:] != self._block and not self._read_fields(data[end:]):
-            return False
-        assert self._lane_client is not None
-        if transport.get_write_buffer_size() or not self._lane.answer(
-            transport, data[4 : end - 9].decode("latin-1"), self._host, self._lane_client, self._rated, self._log_template
-        ):
-            return False
-        self._request_count += 1
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        return True
-
-    def _read_fields(self, block: bytes) -> bool:
-        """Remembers the fields (from the end of the request line to the empty line) if all are plain."""
-        fields = _plain_fields(block)
+    def _read(self, data: bytes, now: float) -> _Said | None:
+        """What a request says, if it is plain. Where that holds for others too, it is remembered."""
+        self._said = None
+        at = data.find(b"\r\n") - len(b" HTTP/1.1")
+        end = data[at:]
+        if not data.startswith(b"GET /") or not end.startswith(b" HTTP/1.1\r\n"):
+            return None
+        if end != self._block[0]:
+            self._block = (end, _plain_fields(end[len(b" HTTP/1.1") :]))
+        fields = self._block[1]
         peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         if fields is None or len(fields) >= self._lane.most_fields or not peer:
-            return False
-        self._block, self._host = block, fields["host"]
-        self._lane_client = ipaddress.ip_address(peer[0])
-        self._rated = self._lane.gate.is_rated(self._lane_client)
-        self._log_template = self._lane.log_template(self._lane_client, self._host, fields.get("user-agent"))
-        return True
+            return None
+        said = self._lane.said(data[len(b"GET ") : at].decode("latin-1"), fields, ipaddress.ip_address(peer[0]), now)
+        if said is None:
+            return None
+        self._end, self._path_at = end, len(b"GET ") + said.permit.path_at
+        if said.permit.start.endswith("/"):
+            # It ends where no space can be, and `_end` begins with one: of a request that has both, they do not overlap.
+            self._begin, self._said = b"GET " + said.permit.start.encode("latin-1"), said
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What requests of one connection say beside the path: who asks for what of which site, and how that is logged."""
+
+    permit: Permit
+    snapshot: Snapshot
+    client: ClientAddress
+    rated: bool
+    line: tuple[str, ...]
 
 
 class FastLane:
@@ -187,24 +229,27 @@ class FastLane:
         self.longest_bytes = min(LONGEST_REQUEST_BYTES, limits.request_line, limits.header_field, limits.header)
         self.most_fields = limits.header_fields
         self.gate = gate
+        self.snapshot = snapshot
         self._node = node
         self._role = role
         self._hidden = hidden_fields(role.tier)
         self._store = store
-        self._snapshot = snapshot
         self._access_log = access_log
         self._negative_ttl_s = negative_ttl_s
-        self._traces = ""
-        self._second, self._second_text = 0, ""
+        self._traces: list[tuple[bytes, str]] = []
         self._tally = _Tally()
         TALLIES.append(self._tally.take)
 
     def close(self) -> None:
         TALLIES.remove(self._tally.take)
         self._tally.take()
-        self._access_log.flush()
 
-    def log_template(self, client: ClientAddress, host: str, user_agent: str | None) -> str:
+    def said(self, target: str, fields: Mapping[str, str], client: ClientAddress, now: float) -> _Said | None:
+        """What a plain request says; None when the role does not remember it."""
+        snapshot, host = self.snapshot(), fields["host"]
+        permit = None if "?" in target or "#" in target else self._role.recall(target, host, snapshot, client, now)
+        if permit is None:
+            return None
         known = {
             "node": self._node,
             "client": str(client),
@@ -212,79 +257,54 @@ class FastLane:
             "host": host,
             "status": 200,
             "outcome": Outcome.HIT.value,
-            "user_agent": user_agent,
+            "asker": permit.asker,
+            "session": permit.session,
+            "user_agent": fields.get("user-agent"),
         }
-        return self._access_log.line_template(known, _OPEN_NAMES)
+        return _Said(permit, snapshot, client, self.gate.is_rated(client), self._access_log.line_around(known))
 
-    def answer(
-        self, transport: asyncio.Transport, target: str, host: str, client: ClientAddress, rated: bool, log_template: str
-    ) -> bool:
-        """Answers a plain GET for `target` when that is a whole hit; else False, and nothing has happened."""
-        started, now = time.perf_counter(), time.time()
+    def answer(self, transport: asyncio.Transport, said: _Said, path: str, now: float) -> bool:
+        """Answers a plain GET for `path` when that is a whole hit; else False, and nothing has happened."""
+        started = time.perf_counter()
         if self.gate.leaving:  # the ordinary handler bids farewell
             return False
-        if "?" in target or "#" in target:  # the key has marks of its own for variants
-            return False
-        recalled = self._role.recall(target, host, self._snapshot(), client, now)
-        if recalled is None:
-            return False
-        site, path, asker, session = recalled
+        site = said.permit.site
         # A path that is the key of a stored object is in normal form: `parse_target` would leave it as it is.
-        stored = self._store.in_ram(f"{site.name}{path}")
+        stored = self._store.in_ram(site.name + path)
         if stored is None or not isinstance(stored.body, RamBody):
             return False
         metadata, body = stored.metadata, stored.body.data
-        head = metadata.rendered.get("fast lane")
+        head: _Head | None = metadata.rendered.get("fast lane")
         if head is None or head.site is not site:
             head = metadata.rendered["fast lane"] = _Head(self._node, self._hidden, site, metadata, self._negative_ttl_s)
-        age_s = metadata.age_s(now)
-        if head.parts is None or age_s >= head.fresh_s:
+        if not head.since <= now < head.until and not head.render(metadata.age_s(now), now):
             return False
-        if rated and self.gate.rate_wait_s(client):  # the ordinary handler finds the same, and refuses
+        if said.rated and self.gate.rate_wait_s(said.client):  # the ordinary handler finds the same, and refuses
             return False
-        trace_id, span_id = self._next_trace()
-        until_age, until_ttl, until_trace, rest = head.parts
-        header = b"%b%d%b%d%b00-%b-%b-01%b" % (
-            until_age, int(age_s), until_ttl, int(head.fresh_s - age_s), until_trace, trace_id.encode(), span_id.encode(), rest,
-        )  # fmt: skip
-        if len(body) <= JOINED_BODY_BYTES:
-            transport.write(header + body)
+        traceparent, trace_id = self._traces.pop() if self._traces else self._new_trace()
+        size = len(body)
+        if size <= JOINED_BODY_BYTES:
+            transport.write(b"".join((head.until_trace, traceparent, head.rest, body)))
         else:
-            transport.writelines((header, body))
+            transport.writelines((b"".join((head.until_trace, traceparent, head.rest)), body))
         taken_s = time.perf_counter() - started
-        self._access_log.append(
-            log_template
-            % {
-                "time": self._time_text(now),
-                "trace_id": f'"{trace_id}"',
-                "path": f'"{path}"',
-                "asker": "null" if asker is None else f'"{asker}"',
-                "session": "null" if session is None else f'"{session}"',
-                "sent_bytes": len(body),
-                "first_byte_ms": round(taken_s * 1000, 3),
-                "duration_ms": round(taken_s * 1000, 3),
-            }
-        )
-        self._tally.count(len(body), taken_s, asker is not None)
-        LOAD.sent_bytes[head.bucket] += len(body)
+        self._access_log.append((said.line, now, trace_id, path, size, taken_s))
+        self._tally.count(size, taken_s, said.permit.asker is not None)
+        LOAD.sent_bytes[head.bucket] += size
         return True
 
-    def _next_trace(self) -> tuple[str, str]:
-        """A new (trace id, span id), from random bytes that are asked for many at once."""
-        if not self._traces:
-            self._traces = os.urandom(24 * TRACES_AT_ONCE).hex()
-        trace, self._traces = self._traces[:48], self._traces[48:]
-        return trace[:32], trace[32:]
-
-    def _time_text(self, now: float) -> str:
-        second = int(now)
-        if second != self._second:
-            self._second, self._second_text = second, time.strftime('"%Y-%m-%dT%H:%M:%S', time.gmtime(second))
-        return f'{self._second_text}.{int((now - second) * 1000):03d}+00:00"'
+    def _new_trace(self) -> tuple[bytes, str]:
+        """A (traceparent, trace id), from random bytes that are asked for many at once."""
+        drawn = os.urandom(24 * TRACES_AT_ONCE).hex()
+        pairs = [(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, len(drawn), 48)]
+        self._traces = [(f"00-{trace_id}-{span_id}-01".encode(), trace_id) for trace_id, span_id in pairs]
+        return self._traces.pop()
 
 
 class _Tally:
     """Counts in plain numbers what the ordinary path counts request by request."""
+
+    __slots__ = ("_buckets", "_bytes", "_granted", "_requests", "_seconds")
 
     def __init__(self) -> None:
         self._requests = self._bytes = self._granted = 0
@@ -341,6 +361,7 @@ def _is_plain(metadata: Metadata) -> bool:
         metadata.status == 200
         and metadata.size_bytes > 0
         and field(fields, "date") is not None
+        and not _ODD_PATH.search(metadata.key)
         and not any(_UNSAFE.search(name + value) or not (name + value).isascii() for name, value in fields)
     )
 

@@ -291,3 +291,4 @@ async def caching_proxy(
         finally:
             await proxy.fills.close()
             await store.close()
+            access_log.close()

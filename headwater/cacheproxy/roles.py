@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -48,6 +49,23 @@ class Site:
 
     name: str
     settings: Property
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What `admit` and `authorise` would say of a client's requests to one host, as long as the snapshot is the same.
+
+    It covers the target `start`; where that ends with a slash, all targets below it too. `path_at` is where in them the path
+    of the object begins. It holds at Unix times `from_s` <= now < `until_s`.
+    """
+
+    start: str
+    path_at: int
+    site: Site
+    asker: str | None
+    session: str | None = None
+    from_s: float = -math.inf
+    until_s: float = math.inf
 
 
 def site_parents(site: Site, snapshot: Snapshot, byte_server_tries: int) -> tuple[Parent, ...]:

@@ -129,7 +129,7 @@ class ProxyServer(web.Server):
     def connection(self, client: ClientAddress | None = None) -> GuardedConnection:
         """The protocol of a new connection; `client` is its address when a balancer told it."""
         inner: Any = self._protocol(self, loop=asyncio.get_running_loop(), **self._kwargs)
-        return GuardedConnection(inner, self.gate, self._log, client)
+        return GuardedConnection(inner, self.gate, self._log, client, getattr(inner, "answer_at_once", None))
 
 
 def guard_of(request: web.BaseRequest) -> GuardedConnection | None:

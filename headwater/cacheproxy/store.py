@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
 
 RAM_OBJECT_SHARE = 1 / 16  # one object takes at most this share of the memory, so that it cannot empty it
+USES_TOGETHER = 1024  # hits of objects in memory that are noted at once: most are for few objects
 LARGEST_IN_RAM = 1024 * 1024 * 1024
 
 
@@ -79,6 +81,7 @@ class Store:
         self.share = share
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
+        self._uses: list[str] = []
         self._ram_bytes = settings.ram
         self._ram_reserved = 0
         self._ram_object_bytes = min(int(settings.ram * RAM_OBJECT_SHARE), LARGEST_IN_RAM)
@@ -118,13 +121,24 @@ class Store:
         """What memory holds under `key` that is not purged; a use of it, but not counted as a look-up."""
         stored = self._unpurged_in_ram(key)
         if stored is not None:
-            self._ram_uses.touch(key)
+            self._uses.append(key)
+            if len(self._uses) >= USES_TOGETHER:
+                self._note_uses()
         return stored
+
+    def _note_uses(self) -> None:
+        """Tells the ranking of the uses since the last time. To be called before anything else of it changes: until then it is
+        all the same when they were."""
+        if not self._uses:
+            return
+        uses, self._uses = self._uses, []
+        for key, count in Counter(uses).items():
+            self._ram_uses.touch(key, count)
 
     def _unpurged_in_ram(self, key: str) -> Stored | None:
         stored = self._ram.get(key)
-        if stored is None:
-            return None
+        if stored is None or stored.metadata.accounted >= self.purges.sequence:
+            return stored
         judged = self.purges.judge(stored.metadata)
         if judged is None:
             self._forget_in_ram(key)
@@ -240,6 +254,7 @@ class Store:
         key, cost = stored.metadata.key, _ram_cost(stored)
         if cost > self._ram_object_bytes:
             return False
+        self._note_uses()
         if key not in self._ram or self._ram_uses.size_of(key) != cost:
             self._forget_in_ram(key)
             if not self._make_ram_room(cost):
@@ -250,6 +265,7 @@ class Store:
         return True
 
     def _make_ram_room(self, count: int) -> bool:
+        self._note_uses()
         while self._ram_uses.used + self._ram_reserved + count > self._ram_bytes:
             victim = self._ram_uses.victim()
             if victim is None:
@@ -258,6 +274,7 @@ class Store:
         return True
 
     def _forget_in_ram(self, key: str) -> None:
+        self._note_uses()
         self._ram.pop(key, None)
         self._ram_uses.remove(key)
         RAM_BYTES.set(self._ram_uses.used)

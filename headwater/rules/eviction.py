@@ -66,15 +66,17 @@ class Ranking(Generic[K]):
         slot = self._slots.get(key)
         return None if slot is None else self._sizes[slot]
 
-    def touch(self, key: K) -> bool:
-        """Notes a use. False when the key is not here."""
+    def touch(self, key: K, uses: int = 1) -> bool:
+        """Notes uses of a key that followed each other with nothing added between them. False when the key is not here."""
         slot = self._slots.get(key)
         if slot is None:
             return False
         for weights, pace in zip(self._weights, self._paces, strict=True):
-            weights[slot] = _sum(weights[slot], self._now * pace)
+            weights[slot] = _sum(weights[slot], self._now * pace + log2(uses))
         if self._small and _is_sampled(key):
             self._compare(key, self._sizes[slot])
+            if uses > 1:
+                self._compare_again(key, self._sizes[slot], uses - 1)
         return True
 
     def add(self, key: K, size: int) -> None:
@@ -138,7 +140,7 @@ class Ranking(Generic[K]):
 
     def _compare(self, key: K, size: int) -> None:
         """Lets the small stores see one request of the sample, and the better one choose from now on."""
-        fading = max(0.0, 1.0 - size / (self._small[0]._budget * VERDICT_TURNOVERS))
+        fading = self._fading(size)
         for index, small in enumerate(self._small):
             self._hits[index] *= fading
             if small.touch(key):
@@ -150,6 +152,19 @@ class Ranking(Generic[K]):
                     small.remove(victim)
                 small.add(key, size)
         self._chosen = max(range(len(self._hits)), key=self._hits.__getitem__)
+
+    def _compare_again(self, key: K, size: int, uses: int) -> None:
+        """As many times `_compare` with the same key: whoever has it by now hits each time."""
+        faded = self._fading(size) ** uses
+        for index, small in enumerate(self._small):
+            self._hits[index] *= faded
+            if small.touch(key, uses):
+                self._hits[index] += size * (uses if faded == 1.0 else (1.0 - faded) / (1.0 - self._fading(size)))
+        self._chosen = max(range(len(self._hits)), key=self._hits.__getitem__)
+
+    def _fading(self, size: int) -> float:
+        """What is left of earlier hits after a request for so many bytes."""
+        return max(0.0, 1.0 - size / (self._small[0]._budget * VERDICT_TURNOVERS))
 
     def _row_of(self, key: K) -> tuple[int, int]:
         mixed = _mixed(key)

@@ -348,6 +348,39 @@ async def test_a_retired_key_closes_the_lane(tmp_path: Path) -> None:
         assert json.loads(edges.fast.log.getvalue().splitlines()[-1])["refusal"] == "key_retired"
 
 
+async def test_what_a_connection_remembers_ends_with_its_grant_and_with_the_snapshot(tmp_path: Path) -> None:
+    ends_at = int(time.time()) + 2
+    async with two_edges(tmp_path) as edges, Talk.with_(edges.fast) as talk:
+        leeway_s = edges.fast.snapshot.deployment.signing.leeway
+        short = mint(Grant(key_id=KEY.key_id, expires_at=int(ends_at - leeway_s), prefix=VIDEO), KEY)
+        before = value("headwater_cache_fast_lane_total")
+        for _ in range(3):
+            await talk.say(get(short))
+        assert value("headwater_cache_fast_lane_total") == before + 2
+        await asyncio.sleep(max(0.0, ends_at - time.time()) + 0.05)
+        await talk.say(get(short))
+        await talk.say(get(edges.tokens["valid"]))
+        await talk.say(get(edges.tokens["valid"]))
+        edges.fast.snapshot = edges.fast.snapshot.model_copy(update={"keys": []})
+        await talk.say(get(edges.tokens["valid"]))
+        assert [said[9:12] for said in talk.said] == [b"200", b"200", b"200", b"403", b"200", b"200", b"403"]
+        assert value("headwater_cache_fast_lane_total") == before + 3
+
+
+async def test_age_and_lifetime_are_those_of_the_moment(tmp_path: Path) -> None:
+    async with two_edges(tmp_path) as edges, Talk.with_(edges.fast) as talk:
+        started, before = time.time(), value("headwater_cache_fast_lane_total")
+        while time.time() < started + 2.1:
+            await talk.say(get(edges.tokens["valid"]))
+            await asyncio.sleep(0.01)
+        assert value("headwater_cache_fast_lane_total") == before + len(talk.said) - 1
+        told = [re.search(rb"Age: (\d+)\r\n.*ttl=(\d+)", said, re.DOTALL) for said in talk.said[1:]]
+        ages = [(int(one[1]), int(one[2])) for one in told if one is not None]
+        assert ages == sorted(ages)
+        assert {age for age, _ in ages} == {0, 1, 2}
+        assert {age + ttl for age, ttl in ages} <= {599, 600}
+
+
 async def test_the_metrics_count_the_lanes_answers_as_the_ordinary_path_does(tmp_path: Path) -> None:
     names: list[tuple[str, dict[str, str]]] = [
         ("headwater_cache_requests_total", {"outcome": "hit", "status": "2xx"}),
