@@ -19,6 +19,9 @@ METHODS: Final = ("GET", "HEAD")
 # Manifests are replaced whole while a video gains rungs; everything else never changes under its name.
 MANIFESTS: Final = (".m3u8", ".mpd")
 CACHE_MANIFEST: Final = "public, max-age=2, stale-while-revalidate=10"
+# One that was replaced a moment ago is likely to grow: who plays at its end needs the next version in time, not a stale one.
+CACHE_GROWING: Final = "public, max-age=1"
+GROWING_S: Final = 60.0
 CACHE_IMMUTABLE: Final = "public, max-age=31536000, immutable"
 CACHE_MISSING: Final = "public, max-age=1"
 
@@ -50,7 +53,7 @@ def not_found(path: str) -> Problem:
 
 def plan_answer(method: str, info: ObjectInfo, fields: Mapping[str, str], now: float) -> Plan:
     """The answer to a GET or HEAD of an object that exists. Raises Problem (412, 416). RFC 9110 sections 13.2.2 and 14.2."""
-    headers = object_headers(info)
+    headers = object_headers(info, now)
     etag, last_modified = headers["ETag"], headers["Last-Modified"]
     verdict = evaluate(
         method,
@@ -78,7 +81,7 @@ def plan_answer(method: str, info: ObjectInfo, fields: Mapping[str, str], now: f
     return Plan(200, {**headers, "Content-Length": str(info.size_bytes)}, whole)
 
 
-def object_headers(info: ObjectInfo) -> dict[str, str]:
+def object_headers(info: ObjectInfo, now: float) -> dict[str, str]:
     """What every answer about the object says, whichever part of it is sent."""
     digest = base64.b64encode(bytes.fromhex(info.sha256)).decode("ascii")
     return {
@@ -86,9 +89,15 @@ def object_headers(info: ObjectInfo) -> dict[str, str]:
         "ETag": f'"{info.sha256}"',
         "Last-Modified": format_http_date(info.modified_at),
         "Repr-Digest": f"sha-256=:{digest}:",  # RFC 9530 section 3: of the whole object, also with 206
-        "Cache-Control": CACHE_MANIFEST if info.key.endswith(MANIFESTS) else CACHE_IMMUTABLE,
+        "Cache-Control": _cache_control(info, now),
         "Accept-Ranges": "bytes",
     }
+
+
+def _cache_control(info: ObjectInfo, now: float) -> str:
+    if not info.key.endswith(MANIFESTS):
+        return CACHE_IMMUTABLE
+    return CACHE_GROWING if now - info.modified_at < GROWING_S else CACHE_MANIFEST
 
 
 def _part(headers: Mapping[str, str], part: Single, size_bytes: int) -> Plan:

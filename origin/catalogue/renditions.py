@@ -116,7 +116,7 @@ async def drop_rendition(engine: AsyncEngine, video_id: VideoId, codec: str, run
 
 
 async def mark_ready(engine: AsyncEngine, video_id: VideoId, now: float) -> None:
-    """The first rung can be played. `ready_at` keeps the first time."""
+    """The first window can be played, and more follows. `ready_at` keeps the first time."""
     async with writing(engine) as connection:
         processing = (videos.c.id == video_id, videos.c.state != VideoState.READY)
         values = {"state": VideoState.READY, "ready_at": now, "failure_kind": None, "failure_detail": None, "updated_at": now}
@@ -148,10 +148,11 @@ async def record_stills(
         await connection.execute(update(videos).where(videos.c.id == video_id).values(**values))
 
 
-async def is_ready(engine: AsyncEngine, video_id: VideoId) -> bool:
+async def has_whole_rung(engine: AsyncEngine, video_id: VideoId) -> bool:
+    """Whether viewers can see the video to its end in at least one rung."""
+    whole = (renditions.c.video_id == video_id, renditions.c.kind == "video", renditions.c.state == RenditionState.READY)
     async with reading(engine) as connection:
-        state = (await connection.execute(select(videos.c.state).where(videos.c.id == video_id))).scalar_one_or_none()
-        return bool(state == VideoState.READY)
+        return (await connection.execute(select(renditions.c.rung).where(*whole).limit(1))).first() is not None
 
 
 def _one(video_id: VideoId, codec: str, rung: str) -> tuple[ColumnElement[bool], ...]:

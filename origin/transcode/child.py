@@ -18,6 +18,7 @@ from typing import IO
 LAUNCHER = Path(__file__).with_name("launch.py")
 KEPT_LINES = 40
 CLOSING_S = 5.0
+BACKGROUND = 5  # nice(2): a third of the weight of what runs at 0, the nodes that serve viewers among it
 OUTPUT_LIMIT_BYTES = 64 * 2**20
 
 
@@ -33,13 +34,17 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`stall_s`: seconds without a word of progress. Memory is address space: generous, since codecs map much of it."""
+    """`stall_s`: seconds without a word of progress. `nice` is that of nice(2).
+
+    Memory is address space: generous, since codecs map much of it.
+    """
 
     cpu_s: int
     file_bytes: int
     stall_s: float
     memory_bytes: int = 16 * 2**30
     open_files: int = 64
+    nice: int = 0
 
     def arguments(self) -> list[str]:
         return [
@@ -48,6 +53,7 @@ class Limits:
             f"as={self.memory_bytes}",
             f"nofile={self.open_files}",
             "core=0",
+            f"priority={self.nice}",
         ]
 
 

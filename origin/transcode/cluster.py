@@ -18,9 +18,11 @@ from distributed.comm.core import CommClosedError
 from headwater.runtime.httpsite import CannotStart
 from headwater.settings.origin import Transcode
 from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.tools import find_ffmpeg
 
 Result = TypeVar("Result")
 
+THREADS_PER_WORKER = 2  # one for an ordinary task, one for an urgent one; both only wait for a child process
 CONNECT_S = 60  # a machine that is busy with other things may take long to start processes
 SCHEDULER_SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,  # a task that kills three workers is at fault
@@ -37,11 +39,24 @@ class ClusterLost(Exception):
 
 
 class TaskCluster:
-    """Runs functions on workers, one at a time each."""
+    """Runs functions on workers. `threads` is how many tasks they run at once; more than these must not be handed over."""
 
-    def __init__(self, client: Any, places: int) -> None:
+    def __init__(self, client: Any, threads: int) -> None:
         self._client = client
-        self.places = places
+        self.threads = threads
+
+    @property
+    def express(self) -> int:
+        """Places for urgent tasks alone: half of all, none when there is only one."""
+        return self.threads // 2
+
+    @property
+    def places(self) -> int:
+        return self.threads - self.express
+
+    async def warm(self, ffmpeg: str) -> None:
+        """Lets every worker find its ffmpeg before the first task has to."""
+        await self._client.run(warm_ffmpeg, ffmpeg, on_error="ignore")
 
     async def run(self, key: str, work: Callable[..., Result], *arguments: Any) -> Result:
         """The function's result. Raises TaskFailed (its own, or WORKER_LOST) or ClusterLost."""
@@ -68,13 +83,13 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
     with dask.config.set(SCHEDULER_SETTINGS):
         if settings.scheduler is not None:
             async with _client(settings.scheduler) as client:
-                yield TaskCluster(client, _places(client))
+                yield TaskCluster(client, _threads(client))
         else:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             async with (
                 LocalCluster(  # type: ignore[no-untyped-call]  # distributed is not typed
                     n_workers=settings.workers,
-                    threads_per_worker=1,
+                    threads_per_worker=THREADS_PER_WORKER,
                     processes=True,
                     host="127.0.0.1",
                     protocol="tls://",
@@ -89,7 +104,7 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
                 ) as cluster,
                 _client(cluster) as client,
             ):
-                yield TaskCluster(client, settings.workers)
+                yield TaskCluster(client, settings.workers * THREADS_PER_WORKER)
 
 
 @asynccontextmanager
@@ -106,12 +121,16 @@ async def _client(address: Any) -> AsyncIterator[Any]:
         await client.close()
 
 
-def _places(client: Any) -> int:
+def _threads(client: Any) -> int:
     """Threads of a remote cluster's workers, at least one."""
     workers = client.scheduler_info().get("workers", {}).values()
     return max(1, sum(int(worker.get("nthreads", 1)) for worker in workers))
 
 
-def threads_for(settings: Transcode) -> int:
-    """x264 threads of one task, so that the workers together use every processor."""
-    return max(1, (os.cpu_count() or 1) // settings.workers)
+def warm_ffmpeg(setting: str) -> None:
+    find_ffmpeg(setting)
+
+
+def threads_for(settings: Transcode, *, alone: bool = False) -> int:
+    """x264 threads of one task, so that the workers together use every processor; all of them where somebody waits for it."""
+    return max(1, (os.cpu_count() or 1) // (1 if alone else settings.workers))

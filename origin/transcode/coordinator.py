@@ -9,7 +9,7 @@ from pathlib import Path
 from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
 from origin.catalogue.jobs import Job, claim_next, finish, release, renew, unfinished, waiting
-from origin.catalogue.renditions import is_ready, mark_failed, mark_processing
+from origin.catalogue.renditions import has_whole_rung, mark_failed, mark_processing
 from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.making import VideoMaking, Workshop
@@ -18,7 +18,8 @@ from origin.transcode.publish import Publisher
 from origin.transcode.tasks import Source
 
 LEASE_S = 15.0
-VIDEOS_PER_WORKER = 4  # enough that a video which waits for its last task leaves no worker idle
+VIDEOS_PER_PLACE = 4  # of those that nobody can watch yet
+MOST_VIDEOS = 256  # under way at once in one coordinator; each costs some memory, and a local copy of its master at S3
 
 
 class Coordinator:
@@ -32,6 +33,7 @@ class Coordinator:
         self._owner = owner
         self._log = log
         self._running: dict[VideoId, asyncio.Task[None]] = {}
+        self._playable: set[VideoId] = set()
 
     async def work(self) -> None:
         """Claims and makes videos for ever. Cancelled, it gives its jobs back."""
@@ -65,12 +67,16 @@ class Coordinator:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _claim(self) -> None:
-        while len(self._running) < VIDEOS_PER_WORKER * self._shop.cluster.places:
+        """A video that plays already holds up nobody: the first window of those that wait outranks its remaining tasks."""
+        while len(self._running) < MOST_VIDEOS and self._unplayable() < VIDEOS_PER_PLACE * self._shop.cluster.places:
             job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), LEASE_S)
             if job is None:
                 return
             self._log.info("job taken", video_id=job.video_id, attempts=job.attempts)
             self._running[job.video_id] = asyncio.create_task(self._make(job), name=f"video-{job.video_id}")
+
+    def _unplayable(self) -> int:
+        return sum(1 for video_id in self._running if video_id not in self._playable)
 
     async def _until_something_changes(self) -> None:
         poll_s = self._shop.settings.poll
@@ -80,6 +86,7 @@ class Coordinator:
         done, _ = await asyncio.wait(self._running.values(), timeout=poll_s, return_when=asyncio.FIRST_COMPLETED)
         for video_id in [video_id for video_id, task in self._running.items() if task in done]:
             task = self._running.pop(video_id)
+            self._playable.discard(video_id)
             self._shop.gate.forget(video_id)
             if not task.cancelled() and (error := task.exception()) is not None:
                 # The catalogue, a store or the cluster is away. The lease runs out, and the job is taken again.
@@ -115,16 +122,17 @@ class Coordinator:
             info = await self._masters.stat(job.master_key)
             async with self._masters.as_file(job.master_key) as master:
                 source = Source(master, info.sha256, work, self._shop.settings.ffmpeg)
-                return await VideoMaking(self._shop, job.video_id, source, publisher, self._log).run()
+                making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add)
+                return await making.run()
         except ObjectNotFound as error:
             raise TaskFailed(FailureKind.MASTER_MISSING, "The uploaded file is not in the store any more.", str(error)) from error
 
     async def _failed(self, job: Job, publisher: Publisher, failed: TaskFailed) -> None:
-        """Nothing half-published stays, unless an earlier run made the video playable."""
+        """Nothing half-published stays, unless a whole rung can be played, of this run or an earlier one."""
         engine, clock = self._shop.engine, self._shop.clock
         VIDEOS.labels(failed.kind).inc()
         self._log.warning("video failed", video_id=job.video_id, failure=failed.kind, detail=failed.detail)
-        if not await is_ready(engine, job.video_id):
+        if not await has_whole_rung(engine, job.video_id):
             try:
                 await publisher.withdraw()
             except ObjectStoreFailed as error:

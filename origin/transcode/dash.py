@@ -1,8 +1,15 @@
-"""The DASH manifest (ISO/IEC 23009-1) over the same segments. Text from values; all references are relative."""
+"""The DASH manifest (ISO/IEC 23009-1) over the same segments. Text from values; all references are relative.
+
+While a rendition grows, the manifest is that of a recording in progress: dynamic, with the duration that it will have. Its
+availability begins so far back that every segment listed counts as available, and players are asked to stay a whole duration
+behind the live edge, which is the beginning.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import groupby
 from xml.sax.saxutils import quoteattr
@@ -11,21 +18,34 @@ from headwater.rules.mediapath import INIT
 from origin.transcode.rendition import Rendition
 
 PROFILE = "urn:mpeg:dash:profile:isoff-live:2011"  # the profile of templates; static presentations use it too
+UPDATE_PERIOD = "PT2S"
 MEDIA = "$RepresentationID$/segment_$Number%05d$.m4s"
 
 
-def dash_manifest(video: Sequence[Rendition], audio: Rendition | None) -> str:
-    """One period; an adaptation set for the picture, whose rungs share their timeline, and one for the sound."""
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """A presentation that is not complete: how long it will be, when it began to be published, and now (Unix seconds)."""
+
+    duration: Fraction
+    began_at: float
+    now: float
+
+
+def dash_manifest(video: Sequence[Rendition], audio: Rendition | None, growing: Growing | None = None) -> str:
+    """One period; an adaptation set for the picture, whose rungs share their timeline, and one for the sound.
+
+    While something grows, no rung is listed further than all are there: they share one timeline.
+    """
     rungs = sorted(video, key=lambda item: (item.width or 0) * (item.height or 0))
-    duration = max(item.duration for item in rungs)
+    duration = growing.duration if growing else max(item.duration for item in rungs)
     longest = max(Fraction(segment.ticks, item.timescale) for item in rungs for segment in item.segments)
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
-        f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="{PROFILE}" type="static" '
+        f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="{PROFILE}" {_kind(growing)} '
         f'mediaPresentationDuration="{_seconds(duration)}" minBufferTime="{_seconds(longest)}">',
         '  <Period id="0" start="PT0S">',
         '    <AdaptationSet id="0" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1">',
-        *_template(rungs[0]),
+        *_template(min(rungs, key=lambda item: len(item.segments))),
         *(_video(item) for item in rungs),
         "    </AdaptationSet>",
     ]
@@ -39,6 +59,21 @@ def dash_manifest(video: Sequence[Rendition], audio: Rendition | None) -> str:
             "    </AdaptationSet>",
         ]
     return "\n".join([*lines, "  </Period>", "</MPD>", ""])
+
+
+def _kind(growing: Growing | None) -> str:
+    if growing is None:
+        return 'type="static"'
+    available = growing.began_at - float(growing.duration)
+    return (
+        f'type="dynamic" availabilityStartTime="{_moment(available)}" publishTime="{_moment(growing.now)}" '
+        f'minimumUpdatePeriod="{UPDATE_PERIOD}" suggestedPresentationDelay="{_seconds(growing.duration)}"'
+    )
+
+
+def _moment(at: float) -> str:
+    """xs:dateTime."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(at, 3))).isoformat(timespec="milliseconds")
 
 
 def _template(rendition: Rendition) -> Iterator[str]:

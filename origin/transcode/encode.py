@@ -46,6 +46,7 @@ class EncodeSettings:
     preset: str
     threads: int
     stall_s: float
+    nice: int = 0
 
 
 def encode_range(
@@ -62,7 +63,7 @@ def encode_range(
     command = encode_command(ffmpeg, master, report, timing, rung, part, settings)
     seconds = math.ceil(part.frames / timing.frame_rate) + 30
     room = 64 * 2**20 + rung.max_bitrate_kbps * 1000 * seconds  # eight times the cap
-    limits = Limits(cpu_s=CPU_PER_VIDEO_SECOND * seconds, file_bytes=room, stall_s=settings.stall_s)
+    limits = Limits(cpu_s=CPU_PER_VIDEO_SECOND * seconds, file_bytes=room, stall_s=settings.stall_s, nice=settings.nice)
     check_ending(run_child(command, folder, limits), float(part.first / timing.frame_rate))
     fragments = folder / FRAGMENTS
     try:

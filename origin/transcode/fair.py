@@ -1,7 +1,13 @@
-"""Who gets the next free worker: a pure rule, and the gate that applies it.
+"""Who gets the next free place on a worker: a pure rule, and the gate that applies it.
 
-The first window of every video comes before the second of any; then what a video needs to be playable; then its other rungs.
-Among equals the video that was served longest ago goes first, so that one long video never blocks the short ones.
+The law, in this order:
+1. The first window of every video, with the probe that it needs, comes before everything else of any video. Of these, what is
+   nearest to being playable goes first.
+2. Else videos take turns: the one that was served longest ago goes next, with what it needs first. So a long film never blocks a
+   clip, however many tasks it has waiting.
+
+Urgent tasks have places of their own: an ordinary task runs for many seconds, and nobody waits for its end to see a first
+picture. Ordinary tasks run at a lower priority of the system (BACKGROUND), so that an urgent one gets the processors at once.
 """
 
 from __future__ import annotations
@@ -13,16 +19,26 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from headwater.rules.names import VideoId
+from origin.transcode.child import BACKGROUND
 
 
 class Stage(IntEnum):
     """Lower goes first. Rungs after the first one add their place in the publishing order to OTHER_RUNGS."""
 
-    QUICK = 0  # probe and package: milliseconds, and others wait for them
-    FIRST_WINDOW = 1
-    PLAYABLE = 2
-    STILLS = 3
-    OTHER_RUNGS = 4
+    FIRST_WINDOW = 0
+    PROBE = 1
+    EARLY = 2  # the rest of the sound, which is made faster than it is heard, and the poster
+    PLAYABLE = 3  # the rest of the first rung
+    STILLS = 4
+    OTHER_RUNGS = 5
+
+
+def is_urgent(stage: int) -> bool:
+    return stage <= Stage.PROBE
+
+
+def niceness(stage: int) -> int:
+    return 0 if is_urgent(stage) else BACKGROUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +50,31 @@ class Ticket:
     order: int
 
 
-def choose(waiting: Sequence[Ticket], served: dict[VideoId, int]) -> Ticket:
-    """The ticket to serve next. `served` says when each video was last served, as a growing count."""
-    return min(waiting, key=lambda ticket: (ticket.stage, served.get(ticket.video_id, -1), ticket.order))
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Places that are free: `ordinary` for any task, `express` for urgent ones alone."""
+
+    ordinary: int
+    express: int
+
+
+def choose(waiting: Sequence[Ticket], served: dict[VideoId, int], free: Lanes) -> Ticket | None:
+    """The ticket to serve next, if any may be. `served` says when each video's turn was last, as a growing count."""
+    if free.ordinary or free.express:
+        urgent = [ticket for ticket in waiting if is_urgent(ticket.stage)]
+        if urgent:
+            return min(urgent, key=lambda ticket: (ticket.stage, ticket.order))
+    if free.ordinary and waiting:
+        return min(waiting, key=lambda ticket: (served.get(ticket.video_id, -1), ticket.stage, ticket.order))
+    return None
 
 
 class FairGate:
-    """Lets at most `places` tasks in at once, in the order of `choose`."""
+    """Lets tasks in by `choose`: at most `places` at once, and `express` more of the urgent ones."""
 
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+    def __init__(self, places: int, express: int = 0) -> None:
+        self._free = Lanes(places, express)
+        self._waiting: dict[Ticket, asyncio.Future[bool]] = {}
         self._served: dict[VideoId, int] = {}
         self._orders = 0
         self._turns = 0
@@ -58,33 +88,38 @@ class FairGate:
         """Waits for a place and holds it."""
         ticket = Ticket(video_id, stage, self._orders)
         self._orders += 1
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = admitted
         self._admit()
         try:
-            await admitted
+            express = await admitted
         except asyncio.CancelledError:
             if self._waiting.pop(ticket, None) is None:
-                self._leave()  # let in and cancelled in the same moment
+                self._leave(express=admitted.result())  # let in and cancelled in the same moment
             raise
         try:
             yield
         finally:
-            self._leave()
+            self._leave(express=express)
 
     def forget(self, video_id: VideoId) -> None:
         """The video is done; a later one of the same id starts anew."""
         self._served.pop(video_id, None)
 
-    def _leave(self) -> None:
-        self._free += 1
+    def _leave(self, *, express: bool) -> None:
+        self._take(-1, express=express)
         self._admit()
 
+    def _take(self, count: int, *, express: bool) -> None:
+        free = self._free
+        self._free = Lanes(free.ordinary, free.express - count) if express else Lanes(free.ordinary - count, free.express)
+
     def _admit(self) -> None:
-        while self._free and self._waiting:
-            ticket = choose(list(self._waiting), self._served)
-            admitted = self._waiting.pop(ticket)
-            self._served[ticket.video_id] = self._turns
-            self._turns += 1
-            self._free -= 1
-            admitted.set_result(None)
+        while (ticket := choose(list(self._waiting), self._served, self._free)) is not None:
+            urgent = is_urgent(ticket.stage)
+            if not urgent:
+                self._served[ticket.video_id] = self._turns
+                self._turns += 1
+            express = urgent and self._free.express > 0
+            self._take(1, express=express)
+            self._waiting.pop(ticket).set_result(express)

@@ -1,4 +1,8 @@
-"""HLS playlists (RFC 8216bis) of finished renditions. Text from values; all references are relative."""
+"""HLS playlists (RFC 8216bis) of renditions, whole or growing. Text from values; all references are relative.
+
+A growing one is an EVENT: segments are only added, until the end is written. Players would join an event near its end, so it
+says where to start: at 0.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,19 @@ def media_playlist(rendition: Rendition) -> str:
         f"#EXT-X-VERSION:{VERSION}",
         f"#EXT-X-TARGETDURATION:{rendition.target_duration_s}",
         "#EXT-X-MEDIA-SEQUENCE:0",
-        "#EXT-X-PLAYLIST-TYPE:VOD",
+        f"#EXT-X-PLAYLIST-TYPE:{'VOD' if rendition.whole else 'EVENT'}",
         "#EXT-X-INDEPENDENT-SEGMENTS",
+        *([] if rendition.whole else ["#EXT-X-START:TIME-OFFSET=0,PRECISE=YES"]),
         f'#EXT-X-MAP:URI="{INIT}"',
     ]
     for number, segment in enumerate(rendition.segments):
         lines += [f"#EXTINF:{float(Fraction(segment.ticks, rendition.timescale)):.6f},", segment_name(number)]
-    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+    return "\n".join([*lines, *(["#EXT-X-ENDLIST"] if rendition.whole else []), ""])
+
+
+def segments_listed(playlist: str) -> int:
+    """How many segments a media playlist of ours names."""
+    return sum(line.startswith("#EXTINF:") for line in playlist.splitlines())
 
 
 def master_playlist(video: Sequence[Rendition], audio: Rendition | None) -> str:
@@ -45,7 +55,7 @@ def _stream_inf(video: Rendition, audio: Rendition | None) -> str:
     both = [video] if audio is None else [video, audio]
     attributes = [
         f"BANDWIDTH={sum(item.bandwidth_bps for item in both)}",
-        f"AVERAGE-BANDWIDTH={sum(item.average_bandwidth_bps for item in both)}",
+        *([f"AVERAGE-BANDWIDTH={sum(item.average_bandwidth_bps for item in both)}"] if all(item.whole for item in both) else []),
         f'CODECS="{",".join(item.codecs for item in both)}"',
         f"RESOLUTION={video.width}x{video.height}",
         f"FRAME-RATE={float(video.frame_rate or 0):.3f}",

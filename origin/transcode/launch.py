@@ -1,7 +1,8 @@
 """Runs a program under limits, dying with its parent: `python -I -S launch.py PARENT LIMIT=VALUE… -- PROGRAM ARGUMENT…`
 
 It is its own tiny program because what must happen between fork and exec is not safe in a process with threads, which
-a task worker is. Limits are those of getrlimit(2) in lower case; PARENT is the pid that must still be the parent.
+a task worker is. Limits are those of getrlimit(2) in lower case, and `priority`, that of nice(2). PARENT is the pid that must
+still be the parent.
 """
 
 import ctypes
@@ -22,6 +23,9 @@ def main(arguments: list[str]) -> None:
         os._exit(1)  # the parent died before the signal was armed
     for limit in limits:
         name, _, value = limit.partition("=")
+        if name == "priority":
+            os.nice(int(value))
+            continue
         resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (int(value), int(value)))
     os.execv(command[0], command)
 

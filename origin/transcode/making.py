@@ -1,7 +1,7 @@
 """One video from its master to its last rung: the graph of tasks, and what is told to viewers as they finish.
 
-probe ─ plan ┬ encode[first rung x range] ─ package ─ publish → ready ─ storyboard
-             ├ audio ─ package ─ publish ─┘
+probe ─ plan ┬ encode[first rung x range] ─ grow (from the first range on: ready) ─ package ─ publish ─ storyboard
+             ├ audio[window] ─ grow ─ package ─ publish ─┘
              ├ encode[other rung x range] ─ package ─ publish (each by itself, after the first)
              └ poster ─ publish
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -33,20 +33,25 @@ from origin.catalogue.renditions import (
     record_progress,
     record_stills,
 )
+from origin.transcode.audio import SoundSettings
+from origin.transcode.beginning import Beginning
 from origin.transcode.cluster import TaskCluster, threads_for
 from origin.transcode.encode import EncodeSettings
 from origin.transcode.failure import TaskFailed
-from origin.transcode.fair import FairGate, Stage
-from origin.transcode.metrics import FIRST_PLAYABLE, TASK_TIME, TASKS, TASKS_RUNNING, TASKS_WAITING
-from origin.transcode.plan import FrameRange, Plan, make_plan
+from origin.transcode.fair import FairGate, Stage, niceness
+from origin.transcode.metrics import FIRST_PLAYABLE
+from origin.transcode.plan import FrameRange, Plan, make_plan, sound_segments, sound_windows
 from origin.transcode.publish import Publisher
-from origin.transcode.rendition import Rendition, check_renditions
+from origin.transcode.rendition import Rendition
+from origin.transcode.running import TaskRunner
+from origin.transcode.showing import Showing
 from origin.transcode.source import Bounds, ProbeReport
 from origin.transcode.tasks import (
     AUDIO_CODEC,
     VIDEO_CODEC,
     PackagedRung,
     Source,
+    described,
     run_audio,
     run_encode,
     run_package,
@@ -56,6 +61,8 @@ from origin.transcode.tasks import (
 )
 
 Result = TypeVar("Result")
+
+AUDIO_PEAK = 1300  # bit/s per kbit/s asked for: AAC's rate varies, and stays below 1.3 times its mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +76,59 @@ class Workshop:
     clock: Callable[[], float] = time.time
 
 
-@dataclass(slots=True)
-class Published:
-    """What viewers can play so far. `awaited` were ready before a restart: manifests without them are not shown again."""
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What was found in the file, and what will be made of it."""
 
-    video: list[Rendition] = field(default_factory=list)
-    audio: Rendition | None = None
-    awaited: set[tuple[str, str]] = field(default_factory=set)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    report: ProbeReport
+    plan: Plan
+
+    @property
+    def language(self) -> str:
+        return self.report.audio.language if self.report.audio else ""
 
 
 class VideoMaking:
-    """The making of one video; `run` does it all."""
+    """The making of one video; `run` does it all, and calls `playable` with its id as soon as viewers can begin."""
 
-    def __init__(self, shop: Workshop, video_id: VideoId, source: Source, publisher: Publisher, log: Log) -> None:
+    def __init__(
+        self,
+        shop: Workshop,
+        video_id: VideoId,
+        source: Source,
+        publisher: Publisher,
+        log: Log,
+        playable: Callable[[VideoId], None],
+    ) -> None:
         self._shop = shop
         self._video_id = video_id
         self._source = source
         self._publisher = publisher
         self._log = log.bind(video_id=video_id)
-        self._published = Published()
+        self._tasks = TaskRunner(shop.cluster, shop.gate, shop.settings.attempts, video_id, self._log)
         self._began = shop.clock()
-        self._underway = asyncio.Event()  # the first rung's ranges wait for workers, so what comes after them may too
+        self._window_made = asyncio.Event()  # the first window is encoded: what comes after it may be asked for
+        self._underway = asyncio.Event()  # all of the first rung is asked for, so what comes after it may be too
+        self._marking = asyncio.Lock()
+        self._playable: Callable[[VideoId], None] | None = playable
 
     async def run(self) -> list[TaskFailed]:
-        """Makes everything. Raises TaskFailed when nothing can be played; returns what failed after that."""
+        """Makes everything. Raises TaskFailed when not even one rung came to its end; returns what failed after that."""
         settings = self._shop.settings
         bounds = Bounds(settings.max_pixels, settings.max_duration)
-        report = await self._task("probe", "probe", Stage.QUICK, run_probe, self._source, bounds)
-        plan = make_plan(report, settings)
+        report = await self._tasks.run("probe", "probe", Stage.PROBE, run_probe, self._source, bounds)
+        made = Inspected(report, make_plan(report, settings))
+        plan = made.plan
         self._log.info(
             "planned", rungs=[rung.name for rung in plan.rungs], ranges=len(plan.ranges), seconds=float(report.duration)
         )
-        await self._record(report, plan)
+        showing = Showing(self._publisher, plan.timing, self._shop.clock, self._log)
+        await self._record(made, showing)
         others = asyncio.Event()  # set when the first rung is out
-        rungs = [partial(self._later_rung, report, plan, place, others) for place in range(1, len(plan.rungs))]
+        rungs = [partial(self._later_rung, made, showing, place, others) for place in range(1, len(plan.rungs))]
         running = [asyncio.create_task(_outcome(work)) for work in (partial(self._poster, report), *rungs)]
         try:
-            first = await self._playable(report, plan)
+            first = await self._first_rung(made, showing)
             others.set()
             running.append(asyncio.create_task(_outcome(partial(self._storyboard, plan, first))))
             return [failed for failed in await asyncio.gather(*running) if failed is not None]
@@ -115,114 +137,132 @@ class VideoMaking:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _playable(self, report: ProbeReport, plan: Plan) -> PackagedRung:
-        """The first rung and the sound, published; the video is ready."""
-        work = [self._rung(report, plan, 0)]
-        if plan.audio_kbps is not None:
-            work.append(self._audio(report, plan, plan.audio_kbps))
-        first, *audio = await _all_or_first_failure(work)
-        await self._publish(plan, [first, *audio])
-        await mark_ready(self._shop.engine, self._video_id, self._shop.clock())
-        took_s = self._shop.clock() - self._began
-        FIRST_PLAYABLE.observe(took_s)
-        self._log.info("ready", rung=first.rendition.path, took_s=round(took_s, 3))
+    async def _first_rung(self, made: Inspected, showing: Showing) -> PackagedRung:
+        """The lowest useful rung and the sound, shown while they grow and when they are whole."""
+        work = [self._rung(made, showing, 0)]
+        if made.plan.audio_kbps is not None:
+            work.append(self._sound(made, showing, made.plan.audio_kbps))
+        first, *sound = await _all_or_first_failure(work)
+        await self._finish(showing, [first, *sound])
         return first
 
-    async def _later_rung(self, report: ProbeReport, plan: Plan, place: int, others: asyncio.Event) -> None:
-        name = plan.rungs[place].name
+    async def _later_rung(self, made: Inspected, showing: Showing, place: int, others: asyncio.Event) -> None:
+        name = made.plan.rungs[place].name
         await self._underway.wait()
         try:
-            packaged = await self._rung(report, plan, place)
+            packaged = await self._rung(made, showing, place)
             await others.wait()
-            await self._publish(plan, [packaged])
+            await self._finish(showing, [packaged])
         except TaskFailed:
             await drop_rendition(self._shop.engine, self._video_id, VIDEO_CODEC, name)
             raise
 
-    async def _rung(self, report: ProbeReport, plan: Plan, place: int) -> PackagedRung:
-        """All ranges of one rung, joined and checked."""
-        rung, later = plan.rungs[place], Stage.OTHER_RUNGS + place
-        encoding = EncodeSettings(self._shop.settings.preset, threads_for(self._shop.settings), self._shop.settings.task_timeout)
+    async def _rung(self, made: Inspected, showing: Showing, place: int) -> PackagedRung:
+        """All ranges of one rung, joined and checked. The first rung is shown as it grows: others join it when they are whole."""
+        plan, settings = made.plan, self._shop.settings
+        rung = plan.rungs[place]
+        describe = partial(described, "video", rung.name, rung=rung, timing=plan.timing, language="")
+        beginning = Beginning(len(plan.ranges), describe, rung.max_bitrate_kbps * 1000) if place == 0 else None
         done = 0
 
         async def encode(part: FrameRange) -> Path:
             nonlocal done
+            window = place == 0 and part.index == 0
+            if not window:
+                await self._window_made.wait()
             if place == 0 and part is plan.ranges[-1]:
                 self._underway.set()
-            stage = later if place else (Stage.PLAYABLE if part.index else Stage.FIRST_WINDOW)
-            name = f"encode/{rung.name}/{part.index}"
-            arguments = (self._source, report, plan.timing, rung, part, encoding)
-            folder = await self._task("encode", name, stage, run_encode, *arguments)
+            stage = Stage.OTHER_RUNGS + place if place else (Stage.FIRST_WINDOW if window else Stage.PLAYABLE)
+            threads = threads_for(settings, alone=window)
+            encoding = EncodeSettings(settings.preset, threads, settings.task_timeout, niceness(stage))
+            arguments = (self._source, made.report, plan.timing, rung, part, encoding)
+            folder = await self._tasks.run("encode", f"encode/{rung.name}/{part.index}", stage, run_encode, *arguments)
+            self._window_made.set()
             done += part.frames
+            await self._landed(showing, beginning, part.index, folder)
             await self._progress(VIDEO_CODEC, rung.name, done / plan.timing.frames)
             return folder
 
         folders = await _all_or_first_failure([encode(part) for part in plan.ranges])
         arguments = (self._source, "video", rung.name, folders, rung, plan.timing, "")
-        return await self._task("package", f"package/{rung.name}", Stage.QUICK, run_package, *arguments)
+        stage = Stage.OTHER_RUNGS + place if place else _packaging_stage(len(folders), Stage.PLAYABLE)
+        return await self._tasks.run("package", f"package/{rung.name}", stage, run_package, *arguments)
 
-    async def _audio(self, report: ProbeReport, plan: Plan, kbps: int) -> PackagedRung:
-        settings = self._shop.settings
-        arguments = (self._source, report, plan.timing, kbps, settings.task_timeout)
-        await self._underway.wait()
-        folder = await self._task("audio", "audio", Stage.PLAYABLE, run_audio, *arguments)
-        await self._progress(AUDIO_CODEC, plan.audio_name, 0.99)  # all but its publishing
-        language = report.audio.language if report.audio else ""
-        packaging = (self._source, "audio", plan.audio_name, [folder], None, plan.timing, language)
-        return await self._task("package", "package/audio", Stage.QUICK, run_package, *packaging)
+    async def _sound(self, made: Inspected, showing: Showing, kbps: int) -> PackagedRung:
+        plan, settings = made.plan, self._shop.settings
+        describe = partial(described, "audio", plan.audio_name, rung=None, timing=plan.timing, language=made.language)
+        windows = sound_windows(sound_segments(plan.timing))
+        beginning = Beginning(len(windows), describe, AUDIO_PEAK * kbps)
+        folders: list[Path] = []
+        for window in windows:
+            stage = Stage.EARLY if folders else Stage.FIRST_WINDOW
+            sound = SoundSettings(kbps, settings.task_timeout, niceness(stage))
+            arguments = (self._source, made.report, plan.timing, sound, window)
+            folders.append(await self._tasks.run("audio", f"audio/{len(folders)}", stage, run_audio, *arguments))
+            await self._landed(showing, beginning, len(folders) - 1, folders[-1])
+            await self._progress(AUDIO_CODEC, plan.audio_name, window.until / windows[-1].until)
+        packaging = (self._source, "audio", plan.audio_name, folders, None, plan.timing, made.language)
+        stage = _packaging_stage(len(folders), Stage.EARLY)
+        return await self._tasks.run("package", "package/audio", stage, run_package, *packaging)
+
+    async def _landed(self, showing: Showing, beginning: Beginning | None, place: int, folder: Path) -> None:
+        """One more part is there: viewers get what joins the beginning."""
+        if beginning is not None and (begun := await beginning.land(place, folder)) is not None:
+            await showing.grow(begun)
+            await self._mark_playable(showing)
+
+    async def _mark_playable(self, showing: Showing) -> None:
+        async with self._marking:
+            if not showing.playable or self._playable is None:
+                return
+            await mark_ready(self._shop.engine, self._video_id, self._shop.clock())
+            took_s = self._shop.clock() - self._began
+            FIRST_PLAYABLE.observe(took_s)
+            self._log.info("ready", took_s=round(took_s, 3))
+            self._playable(self._video_id)
+            self._playable = None
 
     async def _poster(self, report: ProbeReport) -> None:
         timeout_s = self._shop.settings.task_timeout
-        await self._underway.wait()
-        poster = await self._task("poster", "poster", Stage.PLAYABLE, run_poster, self._source, report, timeout_s)
+        await self._window_made.wait()
+        poster = await self._tasks.run("poster", "poster", Stage.EARLY, run_poster, self._source, report, timeout_s)
         await self._publisher.stills([(POSTER, poster)])
         await record_stills(self._shop.engine, self._video_id, self._shop.clock(), poster=True)
 
     async def _storyboard(self, plan: Plan, first: PackagedRung) -> None:
         arguments = (self._source, first, plan.rungs[0], plan.timing, self._shop.settings.task_timeout)
-        files = await self._task("storyboard", "storyboard", Stage.STILLS, run_storyboard, *arguments)
+        files = await self._tasks.run("storyboard", "storyboard", Stage.STILLS, run_storyboard, *arguments)
         await self._publisher.stills(files)
         await record_stills(self._shop.engine, self._video_id, self._shop.clock(), storyboard=True)
 
-    async def _publish(self, plan: Plan, packaged: Sequence[PackagedRung]) -> None:
-        """Objects first, manifests over everything published so far, then the catalogue."""
-        published = self._published
-        for rung in packaged:
-            key = (rung.rendition.codec, rung.rendition.rung)
-            if key not in published.awaited:
-                await self._publisher.rung(rung)
-        async with published.lock:
-            video = [*published.video, *(rung.rendition for rung in packaged if rung.rendition.kind == "video")]
-            audio = next((rung.rendition for rung in packaged if rung.rendition.kind == "audio"), published.audio)
-            both = [*video, audio] if audio else video
-            check_renditions(both, plan.timing.duration, 1 / plan.timing.frame_rate)
-            published.video, published.audio = video, audio
-            published.awaited -= {(rung.rendition.codec, rung.rendition.rung) for rung in packaged}
-            if not published.awaited:
-                await self._publisher.manifests(video, audio)
-        for rung in packaged:
-            await self._finished(rung.rendition)
-
-    async def _record(self, report: ProbeReport, plan: Plan) -> None:
-        rate = _fraction(plan.timing.frame_rate)
+    async def _record(self, made: Inspected, showing: Showing) -> None:
+        plan, rate = made.plan, _fraction(made.plan.timing.frame_rate)
         planned = [PlannedRendition(VIDEO_CODEC, r.name, "video", r.width, r.height, rate) for r in plan.rungs]
-        if plan.audio_kbps is not None:
-            planned.append(PlannedRendition(AUDIO_CODEC, plan.audio_name, "audio"))
-        self._published.awaited = set(
-            await record_plan(
-                self._shop.engine,
-                self._video_id,
-                duration_s=float(plan.timing.duration),
-                width=report.width,
-                height=report.height,
-                frame_rate=rate,
-                planned=planned,
-                now=self._shop.clock(),
-            )
+        sound = (AUDIO_CODEC, plan.audio_name) if plan.audio_kbps is not None else None
+        if sound is not None:
+            planned.append(PlannedRendition(*sound, "audio"))
+        ready = await record_plan(
+            self._shop.engine,
+            self._video_id,
+            duration_s=float(plan.timing.duration),
+            width=made.report.width,
+            height=made.report.height,
+            frame_rate=rate,
+            planned=planned,
+            now=self._shop.clock(),
         )
+        growing = [(VIDEO_CODEC, plan.rungs[0].name), *([sound] if sound is not None else [])]
+        await showing.resume(ready, growing, sound)
 
     async def _progress(self, codec: str, rung: str, progress: float) -> None:
         await record_progress(self._shop.engine, self._video_id, codec, rung, min(progress, 0.99), self._shop.clock())
+
+    async def _finish(self, showing: Showing, packaged: Sequence[PackagedRung]) -> None:
+        """Whole rungs: viewers first, then the catalogue."""
+        await showing.finish(packaged)
+        await self._mark_playable(showing)
+        for item in packaged:
+            await self._finished(item.rendition)
 
     async def _finished(self, rendition: Rendition) -> None:
         facts = FinishedRendition(
@@ -235,48 +275,10 @@ class VideoMaking:
         await record_finished(self._shop.engine, self._video_id, rendition.codec, rendition.rung, facts, self._shop.clock())
         self._log.info("published", rung=rendition.path, segments=facts.segments, bytes=facts.size_bytes)
 
-    async def _task(self, kind: str, name: str, stage: int, work: Callable[..., Result], *arguments: Any) -> Result:
-        """One task on a worker, tried again as often as the settings say unless the file itself is at fault."""
-        for attempt in range(1, self._shop.settings.attempts + 1):
-            try:
-                return await self._once(kind, name, stage, attempt, work, *arguments)
-            except TaskFailed as failed:
-                TASKS.labels(kind, failed.kind).inc()
-                last = attempt == self._shop.settings.attempts or not failed.worth_retrying
-                self._log.warning(
-                    "task failed",
-                    task=name,
-                    attempt=attempt,
-                    failure=failed.kind,
-                    detail=failed.detail,
-                    trace=failed.trace,
-                    last=last,
-                )
-                if last:
-                    raise
-        raise AssertionError("attempts is at least 1")
 
-    async def _once(self, kind: str, name: str, stage: int, attempt: int, work: Callable[..., Result], *arguments: Any) -> Result:
-        gate = self._shop.gate
-        TASKS_WAITING.inc()
-        try:
-            place = gate.place(self._video_id, stage)
-            await place.__aenter__()
-        finally:
-            TASKS_WAITING.dec()
-        began = time.monotonic()
-        TASKS_RUNNING.inc()
-        try:
-            key = f"{kind}-{self._video_id}-{name}-{attempt}-{began}"
-            result = await self._shop.cluster.run(key, work, *arguments)
-        finally:
-            TASKS_RUNNING.dec()
-            await place.__aexit__(None, None, None)
-        took_s = time.monotonic() - began
-        TASK_TIME.labels(kind).observe(took_s)
-        TASKS.labels(kind, "done").inc()
-        self._log.info("task done", task=name, took_s=round(took_s, 3))
-        return result
+def _packaging_stage(parts: int, otherwise: Stage) -> Stage:
+    """What is whole with its first window is not shown before it is packaged."""
+    return Stage.FIRST_WINDOW if parts == 1 else otherwise
 
 
 async def _outcome(work: Callable[[], Awaitable[None]]) -> TaskFailed | None:

@@ -23,7 +23,7 @@ VIDEOS = counter(
 )
 FIRST_PLAYABLE = histogram(
     "headwater_transcode_first_playable_seconds",
-    "From taking a video to its first rung being published.",
+    "From taking a video to its first window being published: viewers can begin.",
     buckets=VIDEO_SECONDS,
 )
 LEASES_LOST = counter("headwater_transcode_leases_lost_total", "Jobs given up because their lease went to someone else.")

@@ -12,6 +12,7 @@ from origin.transcode.source import ProbeReport
 AUDIO_RATE_HZ = 48000
 AAC_FRAME = 1024  # samples in an AAC-LC access unit, ISO/IEC 14496-3
 FINEST_TIMESCALE = 10_000
+WINDOW_GROWTH = 16
 REORDERED_FRAMES = 2  # B-frames in a row, and so the most that decoding may run ahead of showing
 
 
@@ -76,11 +77,9 @@ class Plan:
 
 def make_plan(report: ProbeReport, settings: Transcode) -> Plan:
     timing = timing_for(report.duration, report.frame_rate, settings.segment, settings.gop)
-    # A format without an index to seek by is decoded from its start in one go.
-    range_segments = settings.range_segments if report.seekable else timing.segments
     return Plan(
         timing=timing,
-        ranges=cut_ranges(timing, range_segments, first_alone=report.seekable),
+        ranges=cut_ranges(timing, settings.range_segments, seekable=report.seekable),
         rungs=in_publishing_order(ladder_for(report.width, report.height, settings.ladder), settings.first_height),
         audio_kbps=settings.audio_kbps if report.audio else None,
     )
@@ -102,12 +101,16 @@ def timing_for(duration: Fraction, frame_rate: Fraction, segment_s: float, gop_s
     )
 
 
-def cut_ranges(timing: Timing, range_segments: int, *, first_alone: bool = True) -> tuple[FrameRange, ...]:
-    """The first range is one segment, so that something can be played soon; the others are `range_segments` each."""
+def cut_ranges(timing: Timing, range_segments: int, *, seekable: bool = True) -> tuple[FrameRange, ...]:
+    """The first range is one segment, so that something can be played soon; then they grow, so that viewers never catch up.
+
+    With an index to seek by: 1, 1, 2, 4, … up to `range_segments`. Without one each range is decoded from the file's start, so
+    they grow fourfold without end: all those beginnings together cost a third of one decode.
+    """
     ranges: list[FrameRange] = []
     segment = 0
     while segment < timing.segments:
-        count = 1 if first_alone and segment == 0 else range_segments
+        count = max(1, min(segment, range_segments)) if seekable else max(1, 3 * segment)
         first = segment * timing.segment_frames
         last = min(first + count * timing.segment_frames, timing.frames) - 1
         ranges.append(FrameRange(len(ranges), first, last, segment))
@@ -129,3 +132,30 @@ def audio_cuts(timing: Timing, samples: int) -> list[int]:
             break
         cuts.append(cut)
     return [*cuts, total]
+
+
+def sound_segments(timing: Timing) -> int:
+    return len(audio_cuts(timing, round(timing.duration * AUDIO_RATE_HZ)))
+
+
+@dataclass(frozen=True, slots=True)
+class SoundWindow:
+    """Segments `first` to `until`, the latter not included, of the one encoding of the sound that begins at time 0."""
+
+    first: int
+    until: int
+
+
+def sound_windows(segments: int) -> tuple[SoundWindow, ...]:
+    """What of the sound is published at once: its first segment, the first 16, the first 256, …, all.
+
+    Sound is encoded in one go from its start, since a range of AAC begins with a gap. So each window is encoded from time 0 and
+    gives what is new in it; the encoder does the same with the same beginning. All beginnings together cost a fifteenth of the
+    whole, and each is there before the one before it was heard: encoding is far more than 16 times as fast as playing.
+    """
+    windows: list[SoundWindow] = []
+    until = 0
+    while until < segments:
+        first, until = until, min(segments, max(1, WINDOW_GROWTH * until))
+        windows.append(SoundWindow(first, until))
+    return tuple(windows)

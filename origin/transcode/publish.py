@@ -6,13 +6,20 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from headwater.rules.mediapath import DASH_MANIFEST, MASTER_PLAYLIST, content_type_of, rung_key, video_key, video_prefix
+from headwater.rules.mediapath import (
+    DASH_MANIFEST,
+    MASTER_PLAYLIST,
+    MEDIA_PLAYLIST,
+    content_type_of,
+    rung_key,
+    video_key,
+    video_prefix,
+)
 from headwater.rules.names import VideoId
-from origin.objects.interface import ObjectStore
-from origin.transcode.dash import dash_manifest
-from origin.transcode.hls import master_playlist
+from origin.objects.interface import ObjectNotFound, ObjectStore
+from origin.transcode.dash import Growing, dash_manifest
+from origin.transcode.hls import master_playlist, media_playlist, segments_listed
 from origin.transcode.rendition import Rendition
-from origin.transcode.tasks import PackagedRung
 
 AT_ONCE = 8
 
@@ -23,26 +30,40 @@ class Publisher:
     def __init__(self, store: ObjectStore, video_id: VideoId) -> None:
         self._store = store
         self._video_id = video_id
+        self._written: dict[str, str] = {}  # manifests, as this process wrote them
 
-    async def rung(self, packaged: PackagedRung) -> None:
-        """Header and segments, then the playlist."""
-        rendition = packaged.rendition
-        keyed = [(rung_key(self._video_id, rendition.codec, rendition.rung, name), file) for name, file in packaged.files]
-        await self._put_all(keyed[:-1])
-        await self._put_all(keyed[-1:])
+    async def files(self, codec: str, rung: str, files: Iterable[tuple[str, Path]]) -> None:
+        """Files of one rung by name, several at once."""
+        await self._put_all([(rung_key(self._video_id, codec, rung, name), file) for name, file in files])
+
+    async def playlist(self, rendition: Rendition) -> None:
+        """The playlist of what is there of a rendition."""
+        key = rung_key(self._video_id, rendition.codec, rendition.rung, MEDIA_PLAYLIST)
+        await self._store.put_bytes(key, media_playlist(rendition).encode(), content_type_of(MEDIA_PLAYLIST))
+
+    async def segments_listed(self, codec: str, rung: str) -> int:
+        """How many segments the published playlist names; 0 without one."""
+        try:
+            key = rung_key(self._video_id, codec, rung, MEDIA_PLAYLIST)
+            text = b"".join([chunk async for chunk in self._store.read(key)])
+        except ObjectNotFound:
+            return 0
+        return segments_listed(text.decode())
 
     async def stills(self, files: Iterable[tuple[str, Path]]) -> None:
         """In their order: an index after what it names."""
         for name, file in files:
             await self._store.put_file(video_key(self._video_id, name), file, content_type_of(name))
 
-    async def manifests(self, video: list[Rendition], audio: Rendition | None) -> None:
-        """Both manifests over exactly these renditions."""
+    async def manifests(self, video: list[Rendition], audio: Rendition | None, growing: Growing | None) -> None:
+        """Both manifests over exactly these renditions. One that would say the same again is left alone."""
         for name, text in (
-            (DASH_MANIFEST, dash_manifest(video, audio)),
+            (DASH_MANIFEST, dash_manifest(video, audio, growing)),
             (MASTER_PLAYLIST, master_playlist(video, audio)),
         ):
-            await self._store.put_bytes(video_key(self._video_id, name), text.encode(), content_type_of(name))
+            if self._written.get(name) != text:
+                await self._store.put_bytes(video_key(self._video_id, name), text.encode(), content_type_of(name))
+                self._written[name] = text
 
     async def withdraw(self) -> None:
         """Takes back everything of a video that failed before it could be played."""

@@ -1,4 +1,4 @@
-"""A finished rendition as its manifests describe it, and the check that it must pass before anyone sees it."""
+"""A rendition, whole or still growing, as its manifests describe it, and the check that it must pass before anyone sees it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class SegmentSize:
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """`segments` in order from number 0. `frame_rate`, `width` and `height` are of video only; `channels` of audio only."""
+    """`segments` in order from number 0. `frame_rate`, `width` and `height` are of video only; `channels` of audio only.
+
+    One that is not `whole` has its first segments so far; `ceiling_bps` then says what those to come keep below.
+    """
 
     codec: str
     rung: str
@@ -43,6 +46,8 @@ class Rendition:
     frame_rate: Fraction | None = None
     channels: int | None = None
     language: str = ""
+    whole: bool = True
+    ceiling_bps: int = 0
 
     @property
     def path(self) -> str:
@@ -70,7 +75,7 @@ class Rendition:
     def bandwidth_bps(self) -> int:
         """The peak over contiguous segments that last 0.5 to 1.5 target durations together (RFC 8216 4.1)."""
         low, high = Fraction(self.target_duration_s, 2), Fraction(3 * self.target_duration_s, 2)
-        peak = Fraction(self.average_bandwidth_bps)
+        peak = Fraction(max(self.average_bandwidth_bps, self.ceiling_bps))
         for first in range(len(self.segments)):
             size, lasts = 0, Fraction(0)
             for segment in self.segments[first:]:
@@ -106,30 +111,34 @@ class MeasuredRung:
     segments: tuple[SegmentSize, ...]
 
 
-def measure(files: Sequence[Path], init: Path) -> MeasuredRung:
-    """Reads every segment back and checks that they join: numbers, times, keyframes. Raises TaskFailed."""
+def measure(files: Sequence[Path], init: Path, first: int = 0, begins_at: int = 0) -> MeasuredRung:
+    """Reads every segment back and checks that they join: numbers from `first`, times from `begins_at` (ticks), keyframes.
+
+    Raises TaskFailed.
+    """
     try:
         with init.open("rb") as file:
             moov = read_moov(file)
         facts = [(path, segment_facts(path.read_bytes()), path.stat().st_size) for path in files]
     except (NotIsoBmff, OSError) as error:
         raise TaskFailed(FailureKind.INCONSISTENT, f"A segment cannot be read back: {error}.") from error
-    expected = 0
-    for number, (path, fact, _) in enumerate(facts):
+    expected = begins_at
+    for number, (path, fact, _) in enumerate(facts, first):
         if path.name != segment_name(number):
-            raise _inconsistent(f"segment {number} is called {path.name}")
+            raise inconsistent(f"segment {number} is called {path.name}")
         if fact.decode_time != expected:
-            raise _inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}")
+            raise inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}")
         if not fact.starts_with_sync:
-            raise _inconsistent(f"segment {number} does not begin with a keyframe")
+            raise inconsistent(f"segment {number} does not begin with a keyframe")
         if fact.first_offset != facts[0][1].first_offset:
-            raise _inconsistent(f"segment {number} is presented {fact.first_offset} ticks late")
+            raise inconsistent(f"segment {number} is presented {fact.first_offset} ticks late")
         expected += fact.duration
     sizes = tuple(SegmentSize(fact.duration, size) for _, fact, size in facts)
     return MeasuredRung(codecs(moov), timescale(moov), init.stat().st_size, sizes)
 
 
-def _inconsistent(what: str) -> TaskFailed:
+def inconsistent(what: str) -> TaskFailed:
+    """The failure of a stream whose pieces do not fit."""
     return TaskFailed(FailureKind.INCONSISTENT, f"The stream does not join: {what}.")
 
 
@@ -143,23 +152,29 @@ def boundaries(rendition: Rendition) -> list[Fraction]:
 
 
 def check_renditions(renditions: Sequence[Rendition], duration: Fraction, frame: Fraction) -> None:
-    """Video rungs switch at the same places and all last as long as the source, within a frame. Raises TaskFailed."""
+    """Video rungs switch at the same places and all last as long as the source, within a frame, or not longer while they grow.
+
+    Raises TaskFailed.
+    """
     video = [rendition for rendition in renditions if rendition.kind == "video"]
     for one, other in pairwise(video):
-        if boundaries(one) != boundaries(other):
-            raise _inconsistent(f"{one.path} and {other.path} have different segment boundaries")
+        mine, theirs = boundaries(one), boundaries(other)
+        shared = min(len(mine), len(theirs))
+        if mine[:shared] != theirs[:shared] or (one.whole and other.whole and len(mine) != len(theirs)):
+            raise inconsistent(f"{one.path} and {other.path} have different segment boundaries")
     for rendition in renditions:
         # Sound ends with a whole AAC frame, which may stand out.
         slack = frame + (Fraction(1024, 48000) if rendition.kind == "audio" else 0)
-        if abs(rendition.duration - duration) > slack:
+        excess = rendition.duration - duration
+        if excess > slack or (rendition.whole and -excess > slack):
             lasts = f"{float(rendition.duration):.3f} s instead of {float(duration):.3f} s"
-            raise _inconsistent(f"{rendition.path} lasts {lasts}")
+            raise inconsistent(f"{rendition.path} lasts {lasts}")
 
 
 def collect_segments(folders: Sequence[Path]) -> tuple[list[Path], Path]:
     """(segments in order, init) of a rung's ranges, whose headers must be one and the same. Raises TaskFailed."""
     inits = {(folder / INIT).read_bytes() for folder in folders}
     if len(inits) != 1:
-        raise _inconsistent(f"its {len(folders)} ranges have {len(inits)} different headers")
+        raise inconsistent(f"its {len(folders)} ranges have {len(inits)} different headers")
     files = [file for folder in folders for file in sorted(folder.glob("segment_*.m4s"))]
     return files, folders[0] / INIT

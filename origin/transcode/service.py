@@ -35,8 +35,9 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         task_cluster(settings, context.folder / "cluster") as cluster,
         Supervised(context.log) as tasks,
     ):
+        await cluster.warm(settings.ffmpeg)
         coordinator = Coordinator(
-            Workshop(engine, cluster, FairGate(cluster.places), settings),
+            Workshop(engine, cluster, FairGate(cluster.places, cluster.express), settings),
             masters=open_store(deployment.origin.masters, deployment.data),
             published=open_tiers(deployment),
             folder=context.folder / "work",

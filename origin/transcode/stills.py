@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from headwater.rules.mediapath import POSTER, STORYBOARD_INDEX
-from origin.transcode.child import Limits, run_child
+from origin.transcode.child import BACKGROUND, Limits, run_child
 from origin.transcode.encode import TONE_MAP, check_ending
 from origin.transcode.ladder import VideoRung
 from origin.transcode.plan import Timing
@@ -89,7 +89,8 @@ def make_poster(ffmpeg: Ffmpeg, master: Path, report: ProbeReport, stall_s: floa
         *("-copyts", *seek, *hostile_input(master), "-map", f"0:{report.video_index}", "-map_metadata", "-1"),
         *("-vf", ",".join(filters), "-frames:v", "1", "-update", "1", "-c:v", "mjpeg", "-q:v", "4", "-bitexact", "-y", POSTER),
     ]
-    check_ending(run_child(command, folder, Limits(cpu_s=600, file_bytes=ROOM_BYTES, stall_s=stall_s)), float(at))
+    limits = Limits(cpu_s=600, file_bytes=ROOM_BYTES, stall_s=stall_s, nice=BACKGROUND)
+    check_ending(run_child(command, folder, limits), float(at))
 
 
 def make_storyboard(
@@ -122,7 +123,7 @@ def make_storyboard(
         ),
         *("-c:v", "mjpeg", "-q:v", "5", "-bitexact", "-start_number", "0", "-y", "storyboard_%03d.jpg"),
     ]
-    limits = Limits(cpu_s=60 + 2 * math.ceil(timing.duration), file_bytes=ROOM_BYTES, stall_s=stall_s)
+    limits = Limits(cpu_s=60 + 2 * math.ceil(timing.duration), file_bytes=ROOM_BYTES, stall_s=stall_s, nice=BACKGROUND)
     check_ending(run_child(command, folder, limits), 0.0)
     whole.unlink()
     (folder / STORYBOARD_INDEX).write_text(storyboard_vtt(board, timing), encoding="utf-8")

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from headwater.rules.mediapath import INIT, MEDIA_PLAYLIST, POSTER, STORYBOARD_INDEX
-from origin.transcode.audio import encode_audio
+from origin.transcode.audio import SoundSettings, encode_audio
 from origin.transcode.encode import EncodeSettings, encode_range
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.hls import media_playlist
 from origin.transcode.ladder import VideoRung
-from origin.transcode.plan import FrameRange, Timing
+from origin.transcode.plan import FrameRange, SoundWindow, Timing
 from origin.transcode.probe import probe
-from origin.transcode.rendition import DESCRIPTION, Rendition, collect_segments, measure, rendition_from_json
+from origin.transcode.rendition import DESCRIPTION, MeasuredRung, Rendition, collect_segments, measure, rendition_from_json
 from origin.transcode.source import Bounds, ProbeReport
 from origin.transcode.stills import make_poster, make_storyboard
 from origin.transcode.tools import Ffmpeg, NoFfmpeg, find_ffmpeg
@@ -72,14 +72,14 @@ def run_encode(
     return made(source.work, digest, make)
 
 
-def run_audio(source: Source, report: ProbeReport, timing: Timing, kbps: int, stall_s: float) -> Path:
-    """The folder with the sound's segments and header."""
+def run_audio(source: Source, report: ProbeReport, timing: Timing, sound: SoundSettings, window: SoundWindow) -> Path:
+    """The folder with the window's segments and header."""
     ffmpeg = _ffmpeg(source)
 
     def make(folder: Path) -> None:
-        encode_audio(ffmpeg, source.master, report, timing, kbps, stall_s, folder)
+        encode_audio(ffmpeg, source.master, report, timing, sound, window, folder)
 
-    return made(source.work, digest_of("audio", source.sha256, ffmpeg.build, report, timing, kbps), make)
+    return made(source.work, digest_of("audio", source.sha256, ffmpeg.build, report, timing, sound.kbps, window), make)
 
 
 def run_package(
@@ -96,19 +96,7 @@ def run_package(
 
     def make(folder: Path) -> None:
         measured = measure(files, init)
-        rendition = Rendition(
-            codec=VIDEO_CODEC if kind == "video" else AUDIO_CODEC,
-            rung=name,
-            kind=kind,
-            codecs=measured.codecs,
-            timescale=measured.timescale,
-            segments=measured.segments,
-            init_bytes=measured.init_bytes,
-        )
-        if rung is not None:
-            rendition = replace(rendition, width=rung.width, height=rung.height, frame_rate=timing.frame_rate)
-        else:
-            rendition = replace(rendition, channels=CHANNELS, language=language)
+        rendition = described(kind, name, measured, rung, timing, language)
         (folder / MEDIA_PLAYLIST).write_text(media_playlist(rendition), encoding="utf-8")
         (folder / DESCRIPTION).write_text(rendition.to_json(), encoding="utf-8")
 
@@ -117,6 +105,24 @@ def run_package(
     rendition = rendition_from_json((output / DESCRIPTION).read_text(encoding="utf-8"))
     segments = tuple((file.name, file) for file in files)
     return PackagedRung(rendition, ((INIT, init), *segments, (MEDIA_PLAYLIST, output / MEDIA_PLAYLIST)))
+
+
+def described(
+    kind: Literal["video", "audio"], name: str, measured: MeasuredRung, rung: VideoRung | None, timing: Timing, language: str
+) -> Rendition:
+    """What was measured, with what was planned of it."""
+    rendition = Rendition(
+        codec=VIDEO_CODEC if kind == "video" else AUDIO_CODEC,
+        rung=name,
+        kind=kind,
+        codecs=measured.codecs,
+        timescale=measured.timescale,
+        segments=measured.segments,
+        init_bytes=measured.init_bytes,
+    )
+    if rung is not None:
+        return replace(rendition, width=rung.width, height=rung.height, frame_rate=timing.frame_rate)
+    return replace(rendition, channels=CHANNELS, language=language)
 
 
 def run_poster(source: Source, report: ProbeReport, stall_s: float) -> Path:

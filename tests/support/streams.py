@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.settings.origin import Transcode
+from origin.transcode.audio import SoundSettings
 from origin.transcode.dash import dash_manifest
 from origin.transcode.encode import EncodeSettings
 from origin.transcode.hls import master_playlist
-from origin.transcode.plan import Plan, make_plan
+from origin.transcode.plan import Plan, make_plan, sound_segments, sound_windows
 from origin.transcode.rendition import Rendition, check_renditions
 from origin.transcode.source import Bounds, ProbeReport
 from origin.transcode.tasks import PackagedRung, Source, run_audio, run_encode, run_package, run_poster, run_probe, run_storyboard
@@ -45,17 +46,19 @@ def transcode(master: Path, folder: Path, settings: Transcode) -> Stream:
     packaged = [_rung(source, report, plan, place, settings.preset) for place in range(len(plan.rungs))]
     stills = run_storyboard(source, packaged[0], plan.rungs[0], plan.timing, STALL_S)
     if plan.audio_kbps is not None:
-        audio = run_audio(source, report, plan.timing, plan.audio_kbps, STALL_S)
-        packaged.append(run_package(source, "audio", plan.audio_name, [audio], None, plan.timing, ""))
+        sound = SoundSettings(plan.audio_kbps, STALL_S, 0)
+        windows = sound_windows(sound_segments(plan.timing))
+        folders = [run_audio(source, report, plan.timing, sound, window) for window in windows]
+        packaged.append(run_package(source, "audio", plan.audio_name, folders, None, plan.timing, ""))
     renditions = [rung.rendition for rung in packaged]
     check_renditions(renditions, plan.timing.duration, 1 / plan.timing.frame_rate)
     for rung in packaged:
         _copy(rung.files, out / rung.rendition.path)
     _copy([*stills, ("poster.jpg", run_poster(source, report, STALL_S))], out)
     video = [rendition for rendition in renditions if rendition.kind == "video"]
-    sound = next((rendition for rendition in renditions if rendition.kind == "audio"), None)
-    (out / "master.m3u8").write_text(master_playlist(video, sound))
-    (out / "manifest.mpd").write_text(dash_manifest(video, sound))
+    audio = next((rendition for rendition in renditions if rendition.kind == "audio"), None)
+    (out / "master.m3u8").write_text(master_playlist(video, audio))
+    (out / "manifest.mpd").write_text(dash_manifest(video, audio))
     return Stream(report, plan, out, tuple(renditions))
 
 

@@ -24,8 +24,10 @@ from headwater.runtime.nodetoken import NODE_HEADER, read_token, token_digest
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 from origin.byteserver.accesslog import AccessLog
+from origin.byteserver.answers import plan_answer
 from origin.byteserver.handler import ByteHandler
 from origin.byteserver.service import byteserver_node
+from origin.objects.interface import ObjectInfo
 from origin.tiers.open import open_tiers
 from origin.tiers.store import TieredStore
 
@@ -99,9 +101,17 @@ async def test_a_segment_comes_whole_with_its_digest_and_may_be_kept_for_ever(se
     assert served.reads == [SEGMENT]
 
 
-async def test_a_manifest_may_be_kept_for_two_seconds(served: Served) -> None:
+async def test_a_manifest_that_was_replaced_a_moment_ago_is_never_served_stale(served: Served) -> None:
+    """It is likely to grow, and a player waits at its end for the next version."""
     async with served.ask(f"/{MANIFEST}") as response:
-        assert response.headers["Cache-Control"] == "public, max-age=2, stale-while-revalidate=10"
+        assert response.headers["Cache-Control"] == "public, max-age=1"
+
+
+def test_a_manifest_that_rests_may_be_kept_for_two_seconds() -> None:
+    info = ObjectInfo(MANIFEST, 8, "0" * 64, "application/vnd.apple.mpegurl", 1000.0)
+    answers = {now: plan_answer("GET", info, {}, now).headers["Cache-Control"] for now in (1000.0, 1059.9, 1060.0, 9999.0)}
+    rests = "public, max-age=2, stale-while-revalidate=10"
+    assert answers == {1000.0: "public, max-age=1", 1059.9: "public, max-age=1", 1060.0: rests, 9999.0: rests}
 
 
 async def test_a_long_body_is_streamed_whole(served: Served) -> None:

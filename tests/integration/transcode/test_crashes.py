@@ -57,7 +57,7 @@ async def progress_of(at: Studio, video_id: VideoId, name: str) -> float:
 
 async def until_underway(at: Studio, video_id: VideoId) -> None:
     async with asyncio.timeout(60):
-        while await progress_of(at, video_id, "h264/360p") == 0:  # noqa: ASYNC110  # another process moves it
+        while await progress_of(at, video_id, "h264/240p") == 0:  # noqa: ASYNC110  # another process moves it
             await asyncio.sleep(0.02)
 
 
@@ -75,7 +75,8 @@ async def test_a_killed_transcoder_leaves_no_process_and_the_next_one_goes_on(tm
             assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
             assert len(gone) >= 2
         assert (await at.job(video_id)).state == "running"
-        marked = mark_outputs(at.deployment.data / "nodes" / "origin-transcoder" / "work" / video_id)
+        shown = await at.export(video_id, tmp_path / "shown")
+        marked = mark_outputs(at.deployment.data / "nodes" / "origin-transcoder" / "work" / video_id, shown)
         assert marked
         async with process(config, log):
             job = await at.job_ended(video_id)
@@ -89,9 +90,11 @@ async def test_a_killed_transcoder_leaves_no_process_and_the_next_one_goes_on(tm
     assert len(found) == marked, "what was encoded before the kill is not encoded again"
 
 
-def mark_outputs(work: Path) -> int:
-    """Writes MARK over styp's minor version in every segment of finished video ranges; returns how many there are."""
-    segments = [file for folder in work.glob("encode-*") for file in folder.glob("segment_*.m4s")]
+def mark_outputs(work: Path, shown: Path) -> int:
+    """Writes MARK over styp's minor version in the segments that were made but not shown yet; returns how many there are."""
+    known = {file.read_bytes() for file in shown.rglob("segment_*.m4s")}
+    made = [file for folder in work.glob("encode-*") for file in folder.glob("segment_*.m4s")]
+    segments = [file for file in made if file.read_bytes() not in known]
     for segment in segments:
         content = segment.read_bytes()
         segment.write_bytes(content[:12] + MARK + content[16:])

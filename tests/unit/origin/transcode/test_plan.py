@@ -23,8 +23,8 @@ timings = st.builds(
 
 
 @given(timings, st.integers(1, 64), st.booleans())
-def test_ranges_cover_every_frame_exactly_once_and_begin_at_segments(timing: Timing, size: int, first_alone: bool) -> None:
-    ranges = cut_ranges(timing, size, first_alone=first_alone)
+def test_ranges_cover_every_frame_exactly_once_and_begin_at_segments(timing: Timing, size: int, seekable: bool) -> None:
+    ranges = cut_ranges(timing, size, seekable=seekable)
     assert ranges[0].first == 0
     assert ranges[-1].last == timing.frames - 1
     assert all(before.last + 1 == after.first for before, after in pairwise(ranges))
