@@ -16,3 +16,9 @@ NODE_UP = gauge("headwater_control_node_up", "1 when the node is up, 0 when it i
 PURGES = counter("headwater_control_purges_total", "Purges ordered, by whether every node acknowledged.", ["outcome"])
 PURGE_SECONDS = histogram("headwater_control_purge_seconds", "Time from the order of a purge to the last node's answer.")
 CHECK_SECONDS = histogram("headwater_control_health_check_seconds", "Duration of health checks.")
+LOAD_READS = counter(
+    "headwater_control_load_reads_total", "Questions to edges for their load by bucket, by outcome.", ["outcome"]
+)
+BUCKETS_PASSED = gauge(
+    "headwater_control_buckets_passed", "Buckets that nodes over their bound pass on, of edges and of POPs.", ["level"]
+)

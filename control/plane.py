@@ -13,6 +13,7 @@ from typing import Final
 
 import aiohttp
 
+from control.balancing import Balance
 from control.desired import Desired, Edit, after_look
 from control.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
 from control.health import Hysteresis, NodeHealth, after_check
@@ -24,6 +25,7 @@ from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
 from headwater.settings.snapshot import Health, PublishedKey, Snapshot
+from headwater.settings.steeringstate import SteeringState
 from signer.keyring import KeyRing, KeyRingError
 
 WATCH_S: Final = 1.0
@@ -109,6 +111,7 @@ class ControlPlane:
         if self.publisher.before_start is not None:
             self._written.append(Written(0.0, read_at_start(self.publisher.before_start.deployment)))
         self._written.append(Written(written_at(self.config, self.own_start), read_at_start(context.deployment)))
+        self.balance = Balance(self.publisher.before_start.steering_state if self.publisher.before_start else None)
         self._changed = asyncio.Event()
 
     @property
@@ -139,6 +142,14 @@ class ControlPlane:
         """A purge was told to all nodes that could be reached; the others learn of it by the next snapshot."""
         self.purge_sequence = max(self.purge_sequence, sequence)
         self._happened(Kind.PURGE, what)
+        self._changed.set()
+
+    def steering_state(self) -> SteeringState:
+        """Who is coming back and who passes buckets on, as of now."""
+        return self.balance.state(self.deployment, self.clock())
+
+    def announce(self) -> None:
+        """There is something to publish."""
         self._changed.set()
 
     def waiting_for_restart(self, node: str) -> list[Difference]:
@@ -189,12 +200,14 @@ class ControlPlane:
             node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) else health.state
             for node, health in self.health.items()
         }
+        self.balance.learn_nodes(self.deployment, states, self.clock())
         draft = Snapshot(
             version=0,
             deployment=self.deployment,
             keys=self._keys,
             node_tokens=self._tokens,
             health=states,
+            steering_state=self.steering_state(),
             purge_sequence=self.purge_sequence,
         )
         if await self.publisher.publish(draft):

@@ -38,8 +38,13 @@ async def _health_error(session: aiohttp.ClientSession, admin: Address, timeout_
 
 async def read_metrics(session: aiohttp.ClientSession, admin: Address, timeout_s: float) -> str | None:
     """The node's /metrics, or None: a node that cannot be read has no news, and its health check says why."""
+    return await read_admin(session, admin, "/metrics", timeout_s)
+
+
+async def read_admin(session: aiohttp.ClientSession, admin: Address, path: str, timeout_s: float) -> str | None:
+    """What a node's admin site says at `path`, or None."""
     try:
-        async with asyncio.timeout(timeout_s), session.get(f"{admin.url}/metrics", allow_redirects=False) as answer:
+        async with asyncio.timeout(timeout_s), session.get(f"{admin.url}{path}", allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
             body = b""

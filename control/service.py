@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from control.api import control_app
+from control.balancer import balance_loads
 from control.plane import ControlPlane
 from control.purging import Purger
 from headwater.runtime.httpsite import serve_app
@@ -30,6 +32,7 @@ async def control_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("watch-config", plane.watch)
         tasks.start("check-health", plane.check)
         tasks.start("read-traffic", plane.read_traffic)
+        tasks.start("balance-loads", partial(balance_loads, plane))
         tasks.start("publish-snapshots", plane.publish)
         try:
             yield

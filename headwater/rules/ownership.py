@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
-from headwater.rules.names import BUCKETS
-from headwater.rules.steering import Edge, World, region_order
+from headwater.rules.names import BUCKETS, Bucket
+from headwater.rules.steering import Edge, World, ranked_edges, region_order
 
 Level = Literal["pop", "edge"]
 NOBODY: Final = ""  # owns the buckets of a world without edges
@@ -37,7 +37,8 @@ def _draws(level: Level, name: str) -> array[float]:
 
 def owners(world: World) -> dict[str, tuple[str, ...]]:
     """By region, the edge that `steer` names first for each bucket; NOBODY where there is no edge."""
-    usable = next((one for one in world.preferences if one.edges), world)
+    usable = world.usable
+    passed_on = _passed_on(usable)
     found: dict[frozenset[str], tuple[str, ...]] = {}
     owned: dict[str, tuple[str, ...]] = {}
     for region in world.regions:
@@ -45,15 +46,23 @@ def owners(world: World) -> dict[str, tuple[str, ...]]:
         if serving not in found:
             found[serving] = _owners_among(_pop_weights(serving, usable), usable)
         owned[region.name] = found[serving]
+        if passed_on and found[serving]:
+            mended = list(found[serving])
+            for bucket in passed_on:  # few: what the fullest nodes have too much of
+                mended[bucket] = next((edge.name for edge in ranked_edges(Bucket(bucket), region.name, world)), NOBODY)
+            owned[region.name] = tuple(mended)
     return owned
+
+
+def _passed_on(usable: World) -> frozenset[int]:
+    """The buckets that some node of the world passes on."""
+    return frozenset().union(*(pop.passes for pop in usable.pops), *(edge.passes for edge in usable.edges))
 
 
 def _pop_weights(regions: frozenset[str], usable: World) -> list[tuple[str, float]]:
     """The POPs that have a usable edge, by name: of equal claims the first name wins, as in `ranked`."""
-    with_edges = usable.edges_by_pop
-    return sorted(
-        (pop.name, pop.weight) for pop in usable.pops if pop.region in regions and pop.weight > 0 and pop.name in with_edges
-    )
+    found = [pop for region in regions for pop in usable.pops_by_region.get(region, ())]
+    return sorted((pop.name, pop.weight * pop.ramp) for pop in found if pop.weight > 0)
 
 
 def _owners_among(pops: Sequence[tuple[str, float]], usable: World) -> tuple[str, ...]:
@@ -88,7 +97,7 @@ def _winning_pops(pops: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def _share_out(buckets: Sequence[int], edges: Sequence[Edge], owned: list[str]) -> None:
-    drawn = [(edge.name, edge.weight, b"\x00" + edge.name.encode(), _draws("edge", edge.name)) for edge in edges]
+    drawn = [(edge.name, edge.weight * edge.ramp, b"\x00" + edge.name.encode(), _draws("edge", edge.name)) for edge in edges]
     for bucket in buckets:
         best = -1.0
         for name, weight, end, logarithms in drawn:

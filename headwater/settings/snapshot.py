@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from headwater.settings.deployment import Deployment
 from headwater.settings.model import Settings
+from headwater.settings.steeringstate import SteeringState
 from headwater.settings.topology import NodeName
 
 Health = Literal["up", "down", "unknown"]
@@ -39,7 +40,7 @@ class Snapshot(Settings):
     keys: list[PublishedKey] = Field([], description="Keys that verify grants.")
     node_tokens: dict[NodeName, str] = Field({}, description="SHA-256 (hex) of each node's token.")
     health: dict[NodeName, Health] = Field({}, description="What control's checks say; a node not named is unknown.")
-
+    steering_state: SteeringState = Field(SteeringState(), description="Who is coming back, and who passes buckets on.")
     purge_sequence: int = Field(0, description="The latest purge that control has told every node that it reached.", ge=0)
 
     def healthy(self, node: NodeName) -> bool:

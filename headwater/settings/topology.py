@@ -90,8 +90,27 @@ class Region(Settings):
 
 
 class Steering(Settings):
+    """How viewers are mapped to POPs."""
+
     default_region: str = Field(description="The region of viewers whose network no region lists.")
     answers: int = Field(2, description="Edges named in one DNS answer, best first.", ge=1, le=8)
+    fail_closed: bool = Field(
+        False,
+        description="Whether viewers get no answer when no undrained edge is healthy. By default checks are not believed then.",
+    )
+    slow_start: DurationS = quantity(
+        "30 s", description="A node that comes back reaches its whole weight after this long; 0 s: at once.", ge=0, le=86400
+    )
+    load_bound: float = Field(
+        1.25,
+        description="A POP or edge that carries more than this many times its fair share passes its hottest buckets on to the "
+        "next in rank.",
+        ge=1,
+        le=100,
+    )
+    load_floor: float = Field(
+        0.7, description="Below this part of its capacity a POP or edge never passes anything on.", gt=0, le=1
+    )
 
 
 class Dns(Settings):

@@ -17,13 +17,28 @@ def world_of(snapshot: Snapshot) -> World:
 
 
 def _built(snapshot: Snapshot) -> World:
-    deployment = snapshot.deployment
+    deployment, state = snapshot.deployment, snapshot.steering_state
     return World(
         regions=tuple(
             Region(name, networks=tuple(region.networks), spill=tuple(region.spill))
             for name, region in deployment.regions.items()
         ),
-        pops=tuple(Pop(name, pop.region, pop.weight) for name, pop in deployment.pops.items()),
-        edges=tuple(Edge(name, pop, edge.listen, edge.weight, snapshot.healthy(name)) for name, pop, edge in deployment.edges()),
+        pops=tuple(
+            Pop(name, pop.region, pop.weight, state.pop_ramps.get(name, 1.0), frozenset(state.pop_passes.get(name, ())))
+            for name, pop in deployment.pops.items()
+        ),
+        edges=tuple(
+            Edge(
+                name,
+                pop,
+                edge.listen,
+                edge.weight,
+                snapshot.healthy(name),
+                state.edge_ramps.get(name, 1.0),
+                frozenset(state.edge_passes.get(name, ())),
+            )
+            for name, pop, edge in deployment.edges()
+        ),
         default_region=deployment.steering.default_region,
+        fail_closed=deployment.steering.fail_closed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 from hypothesis import strategies as st
@@ -39,17 +40,27 @@ def golden_world() -> World:
     )
 
 
+# Most have come back long ago and have room; a few pass a handful of buckets on, or all.
+RAMPS = st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.125])
+PASSES = st.sampled_from([frozenset[int](), frozenset[int](), frozenset(range(0, 4096, 3)), frozenset(range(4096))])
 WEIGHTS = st.sampled_from([0.0, 1.0, 50.0, 100.0, 250.0])
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """Any world with at least one edge: POPs without edges, drained and unhealthy nodes, spill in any order."""
+    """Any world with at least one edge: POPs without edges, drained, unhealthy, returning and full nodes, spill in any order."""
     names = draw(st.lists(st.sampled_from(REGIONS), min_size=1, unique=True))
     regions = [Region(name, (), tuple(draw(st.lists(st.sampled_from(names), unique=True)))) for name in names]
-    pops = [Pop(f"pop{n}", draw(st.sampled_from(names)), draw(WEIGHTS)) for n in range(draw(st.integers(1, 5)))]
+    pops = [
+        Pop(f"pop{n}", draw(st.sampled_from(names)), draw(WEIGHTS), draw(RAMPS), draw(PASSES))
+        for n in range(draw(st.integers(1, 5)))
+    ]
     edges = [
-        edge(f"edge{n}", draw(st.sampled_from(pops)).name, draw(WEIGHTS), healthy=draw(st.booleans()))
+        replace(
+            edge(f"edge{n}", draw(st.sampled_from(pops)).name, draw(WEIGHTS), healthy=draw(st.booleans())),
+            ramp=draw(RAMPS),
+            passes=draw(PASSES),
+        )
         for n in range(draw(st.integers(1, 8)))
     ]
     return World(tuple(regions), tuple(pops), tuple(edges), draw(st.sampled_from(names)))
