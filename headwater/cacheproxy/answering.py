@@ -10,23 +10,24 @@ from aiohttp import web
 
 from headwater.cacheproxy.delivery import deliver
 from headwater.cacheproxy.exchange import Exchange
+from headwater.cacheproxy.fillorders import FillOrder
 from headwater.cacheproxy.fillregistry import Fills
-from headwater.cacheproxy.fills import Fill, FillOrder
+from headwater.cacheproxy.fills import Fill
+from headwater.cacheproxy.gatewayerrors import gateway_error
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.roles import Refused
+from headwater.cacheproxy.sliceanswering import SliceAnswering
 from headwater.cacheproxy.sources import FillSource, Source, StoredSource
 from headwater.cacheproxy.store import Stored
 from headwater.cacheproxy.variants import Variants
 from headwater.rules.bodyplan import plan_body
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import directives, field
-from headwater.rules.fill import FillState, FillTrouble
+from headwater.rules.fill import FillState
 from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, decide_reuse, usable_on_error
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
-GATEWAY_REASON: Final = "parent_"  # the reason of a refusal for want of a parent: this, then the trouble
-_GATEWAY_TIMEOUTS: Final = frozenset((FillTrouble.NO_HEADER, FillTrouble.STALLED))
 
 # Makes the order for an exchange's object, given the stale copy that a 304 would confirm.
 Ordering = Callable[[Exchange, str, Metadata | None], FillOrder]
@@ -35,16 +36,21 @@ Ordering = Callable[[Exchange, str, Metadata | None], FillOrder]
 class Answering:
     """Answers cacheable requests from the store and the fills of one node."""
 
-    def __init__(self, node: str, variants: Variants, fills: Fills, order: Ordering, negative_ttl_s: float) -> None:
+    def __init__(
+        self, node: str, variants: Variants, fills: Fills, order: Ordering, negative_ttl_s: float, slices: SliceAnswering
+    ) -> None:
         self._node = node
         self._variants = variants
         self._fills = fills
         self._order = order
         self._negative_ttl_s = negative_ttl_s
+        self._slices = slices
 
     async def respond(self, exchange: Exchange, key: str) -> web.StreamResponse:
         """Answers the exchange for the object `key`. Raises Refused."""
         asked = asked_control(exchange)
+        if (piece := self._slices.asked_by_worker(exchange, key)) is not None:
+            return await self._slices.respond_worker(exchange, piece)
         for attempt in range(LOOKUPS_AT_MOST):
             stored = await self._variants.find(key, exchange.fields)
             if stored is None and "only-if-cached" in asked:
@@ -69,6 +75,8 @@ class Answering:
             age_s = stored.metadata.age_s(exchange.now)
             if confirmed:
                 return await self._deliver_stored(exchange, stored, Outcome.REVALIDATED, life, age_s)
+            if "only-if-cached" in asked and stored.metadata.is_head:
+                await self._slices.require_stored(exchange, stored.metadata)
             reuse = decide_reuse(life, age_s, asked)
             if reuse is Reuse.REVALIDATE:
                 if "only-if-cached" in asked:
@@ -83,7 +91,9 @@ class Answering:
 
     async def _deliver_stored(
         self, exchange: Exchange, stored: Stored, outcome: Outcome, life: Lifetime, age_s: float
-    ) -> web.StreamResponse:
+    ) -> web.StreamResponse | None:
+        if stored.metadata.is_head:
+            return await self._slices.respond_stored(exchange, stored.metadata, outcome, life.fresh_s - age_s, age_s)
         exchange.outcome = outcome
         fwd_status = 304 if outcome is Outcome.REVALIDATED else None
         exchange.cache_status = CacheStatus(self._node, outcome, ttl_s=life.fresh_s - age_s, fwd_status=fwd_status)
@@ -111,7 +121,7 @@ class Answering:
                 return await self._deliver_fill(exchange, fill, outcome)
         return await self._go_alone(exchange, key)
 
-    async def _go_alone(self, exchange: Exchange, key: str) -> web.StreamResponse:
+    async def _go_alone(self, exchange: Exchange, key: str) -> web.StreamResponse | None:
         """The leader's response is not for this client, which gets its own."""
         fill = self._fills.start(self._order(exchange, key, None), shared=False)
         with fill.followed():
@@ -131,9 +141,11 @@ class Answering:
                 return await self._deliver_stored(exchange, stale, Outcome.STALE_ON_ERROR, life, age_s)
         raise gateway_error(fill.machine.trouble)
 
-    async def _deliver_fill(self, exchange: Exchange, fill: Fill, outcome: Outcome) -> web.StreamResponse:
+    async def _deliver_fill(self, exchange: Exchange, fill: Fill, outcome: Outcome) -> web.StreamResponse | None:
         header = fill.header
         assert header is not None
+        if fill.head is not None:
+            return await self._slices.respond_begun(exchange, fill.head, header, outcome)
         exchange.outcome = outcome
         exchange.parent = header.parent
         stored = header.storability is Storability.STORABLE
@@ -153,13 +165,6 @@ def asked_control(exchange: Exchange) -> Control:
     if control is None and "no-cache" in directives(field(exchange.fields, "pragma")):
         return {"no-cache": None}
     return directives(control)
-
-
-def gateway_error(trouble: FillTrouble | None) -> Refused:
-    trouble = trouble or FillTrouble.NO_PARENT
-    status = 504 if trouble in _GATEWAY_TIMEOUTS else 502
-    detail = "no parent could give the object; try again"
-    return Refused(status, f"{GATEWAY_REASON}{trouble}", detail, headers={"Retry-After": "1"})
 
 
 def _suits(fill: Fill, exchange: Exchange) -> bool:

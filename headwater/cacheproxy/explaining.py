@@ -9,13 +9,16 @@ from typing import Any, Final
 from headwater.cacheproxy.fills import Fill
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.parents import Parent, ParentClient
+from headwater.cacheproxy.pieces import Piece
 from headwater.cacheproxy.roles import Role, Site
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import MARKER_STATUS
 from headwater.rules.fields import field
 from headwater.rules.freshness import Reuse, decide_reuse
+from headwater.rules.slices import slice_count
 from headwater.settings.snapshot import Snapshot
 
+SLICES_LOOKED_AT: Final = 2000
 FRESHNESS: Final = {
     Reuse.FRESH: "fresh",
     Reuse.STALE_WHILE_REVALIDATE: "stale, served while asked about",
@@ -30,6 +33,8 @@ async def explained(
     site = _site_of(key, snapshot)
     place, metadata = await store.peek(key)
     stored = None if metadata is None else _stored(metadata, negative_ttl_s)
+    if stored is not None and metadata is not None and metadata.is_head:
+        stored["slices"] = await _slices(metadata, store)
     parents = () if site is None else role.parents(key, site, snapshot)
     asked = client.by_readiness(parents)
     return {
@@ -58,14 +63,27 @@ def _stored(metadata: Metadata, negative_ttl_s: float) -> dict[str, Any]:
         return {"status": None, "varies_by": field(metadata.fields, "vary")}
     life, age_s = metadata.lifetime(negative_ttl_s), metadata.age_s(time.time())
     return {
-        "status": metadata.status,
-        "size_bytes": metadata.size_bytes,
+        "status": 200 if metadata.is_head else metadata.status,
+        "size_bytes": metadata.total_bytes if metadata.is_head else metadata.size_bytes,
         "age_s": round(age_s, 3),
         "ttl_s": round(life.fresh_s - age_s, 3),
         "freshness": FRESHNESS[decide_reuse(life, age_s)],
         "softly_purged": metadata.stale_since is not None,
         "validator": metadata.etag or metadata.last_modified,
         "tags": sorted(metadata.tags),
+    }
+
+
+async def _slices(head: Metadata, store: Store) -> dict[str, int]:
+    """How many of the object's slices are stored here, of the first so many that looking at them is no work."""
+    count = slice_count(head.slice_bytes, head.total_bytes)
+    looked_at = min(count, SLICES_LOOKED_AT)
+    places = [(await store.peek(Piece(head, index).key))[0] for index in range(looked_at)]
+    return {
+        "slice_bytes": head.slice_bytes,
+        "count": count,
+        "looked_at": looked_at,
+        "stored": looked_at - places.count("nowhere"),
     }
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-from headwater.cacheproxy.fills import Fill, FillOrder
+from cachetools import TTLCache
+
+from headwater.cacheproxy.fillorders import FillOrder
+from headwater.cacheproxy.fills import Fill
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.parents import ParentClient
+from headwater.cacheproxy.parents import ParentAnswer, ParentClient
 from headwater.cacheproxy.store import Store
+from headwater.rules.slices import Version
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
+
+DISTRUSTED_FOR_S: Final = 300.0
+DISTRUSTED_AT_MOST: Final = 1000
 
 
 class Fills:
@@ -23,6 +31,7 @@ class Fills:
         self._log = log
         self._shared: dict[str, Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._distrusted: TTLCache[str, Version] = TTLCache(DISTRUSTED_AT_MOST, DISTRUSTED_FOR_S)
 
     def running(self, key: str) -> Fill | None:
         """The fill of `key` that a newcomer may follow."""
@@ -45,7 +54,24 @@ class Fills:
 
     def start(self, order: FillOrder, *, shared: bool = True) -> Fill:
         """Starts a fill; a shared one is found by others until it is stored."""
-        fill = Fill(order, self._client, self._store, self._settings, self._log)
+        return self._start(order, shared=shared)
+
+    def trusts(self, url_key: str, version: Version) -> bool:
+        return self._distrusted.get(url_key) != version
+
+    def distrust(self, url_key: str, version: Version) -> None:
+        """A parent disproved this version while its slices were fetched: one that comes again so soon is fetched whole."""
+        self._distrusted[url_key] = version
+
+    def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
+        """Lets a fill of this slice go on with an answer that has begun. False: the slice is there or on its way."""
+        if self.running(order.key) is not None or self._store.in_ram(order.key) is not None:
+            return False
+        self._start(order, shared=True, given=given, accounted=accounted)
+        return True
+
+    def _start(self, order: FillOrder, *, shared: bool, given: ParentAnswer | None = None, accounted: int | None = None) -> Fill:
+        fill = Fill(order, self._client, self._store, self._settings, self._log, self, given, accounted)
         if shared:
             self._shared[order.key] = fill
         fill.task = asyncio.create_task(fill.run(), name=f"fill {order.key}")

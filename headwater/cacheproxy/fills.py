@@ -6,17 +6,16 @@ The loop carries out commands and reports events; what to do about them is decid
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol
 
-from headwater.cacheproxy.interim import OnInterim
-from headwater.cacheproxy.metadata import Metadata
+from headwater.cacheproxy.fillheaders import digest_of, header_event, noted_header, sliced_version
+from headwater.cacheproxy.fillorders import FillHeader, FillOrder
+from headwater.cacheproxy.metadata import HEAD_STATUS, Metadata
 from headwater.cacheproxy.metrics import (
     FILL_BYTES,
     FILL_DISCARDED,
@@ -25,13 +24,12 @@ from headwater.cacheproxy.metrics import (
     FILLS,
     FILLS_RUNNING,
 )
-from headwater.cacheproxy.parents import OUTCOME_FIELD, TROUBLE_FIELD, Parent, ParentAnswer, ParentClient, ParentTrouble
+from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
+from headwater.cacheproxy.pieces import Piece
 from headwater.cacheproxy.spool import Spool
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
-from headwater.rules.cachestatus import Outcome
-from headwater.rules.conditionals import parse_etags
-from headwater.rules.fields import Fields, directives, end_to_end, field, without
+from headwater.rules.fields import end_to_end
 from headwater.rules.fill import (
     Announce,
     Ask,
@@ -47,10 +45,9 @@ from headwater.rules.fill import (
     ParentFailed,
     Skip,
 )
-from headwater.rules.freshness import Storability, corrected_initial_age, lifetime, storability, stored_fields
-from headwater.rules.httpdate import format_http_date
+from headwater.rules.freshness import Storability, stored_fields
 from headwater.rules.purging import Coverage
-from headwater.rules.ranges import parse_content_range
+from headwater.rules.slices import Version, WantedSlice
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
 
@@ -59,42 +56,35 @@ SAME_PARENT_PAUSE_S: Final = 0.25
 _BAD_ENDS: Final = frozenset((FillState.REFUSED, FillState.CUT_OFF, FillState.CANCELLED))
 
 
-@dataclass(frozen=True, slots=True)
-class FillOrder:
-    """What to fetch. `fields` go to the parent as they are; `asked` are the client's, which select a variant; `stale` is the
-    stored object that a 304 would confirm; `relays_errors` lets a last 5xx pass as an answer; `on_interim` hears 1xx."""
+class Registry(Protocol):
+    """Who starts the fills of slices."""
 
-    key: str
-    path: str
-    parents: tuple[Parent, ...]
-    fields: Fields
-    asked: Fields = ()
-    stale: Metadata | None = None
-    relays_errors: bool = False
-    on_interim: OnInterim | None = None
+    def trusts(self, url_key: str, version: Version) -> bool:
+        """Whether nothing speaks against keeping this version in slices."""
 
-
-@dataclass(frozen=True, slots=True)
-class FillHeader:
-    """The answer that followers pass on."""
-
-    status: int
-    fields: Fields
-    size: int | None
-    parent: str
-    storability: Storability
-    request_time: float
-    response_time: float
-    fresh: bool
-    outcome: Outcome | None = None  # how the worker that owns the key came by it, when it was asked
+    def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
+        """Lets a fill of this slice go on with an answer that has begun. False: it is not needed."""
 
 
 class Fill:
     """One fill and its followers. `header` is set, or `machine.ended` holds, once `decided` is."""
 
-    def __init__(self, order: FillOrder, client: ParentClient, store: Store, settings: CacheSettings, log: Log) -> None:
+    def __init__(
+        self,
+        order: FillOrder,
+        client: ParentClient,
+        store: Store,
+        settings: CacheSettings,
+        log: Log,
+        registry: Registry,
+        given: ParentAnswer | None = None,
+        accounted: int | None = None,
+    ) -> None:
+        """`given` is an answer of the first parent that has begun already, `accounted` the purges before it was asked for."""
         self.order = order
         self.spool = Spool(store)
+        self.head: Metadata | None = None  # of the object, when it is kept in slices
+        self.kept = False
         self.decided = asyncio.Event()
         self.header: FillHeader | None = None
         self.followers = 0
@@ -110,14 +100,21 @@ class Fill:
             settings.keep_filling_from,
             order.stale.etag or order.stale.last_modified if order.stale else None,
             order.relays_errors,
+            order.probe,
+            WantedSlice(order.piece.head.version, order.piece.span) if order.piece else None,
         )
+        self._registry = registry
+        self._given = given
+        self._policy = settings.slices.policy if settings.slices else None
         self._answer: ParentAnswer | None = None
         self._asked: Parent | None = None
         self._asked_at = 0.0
         self._skip = 0
         # Purges after this one cover what the fill brings; a 304 renews an object for which they were not looked at since.
         self._accounted = order.stale.accounted if order.stale else store.purges.sequence
-        self._digest: tuple[str, bytes] | None = None
+        if accounted is not None:
+            self._accounted = accounted
+        self._digest: bytes | None = None
         self._hash = hashlib.sha256()
 
     @property
@@ -131,14 +128,15 @@ class Fill:
     @property
     def purged(self) -> Coverage:
         """What the purges since the fill began leave of its object."""
-        return self._store.purges.of_fill(self.order.key, self.header.fields if self.header else None, self._accounted)
+        fields = self.order.piece.fields if self.order.piece else self.header.fields if self.header else None
+        return self._store.purges.of_fill(self.order.url_key, fields, self._accounted)
 
     @property
     def shareable(self) -> bool:
         """Whether others than the leader may use the answer (RFC 9111: only what may be stored)."""
         if self.header is None:
             return True
-        too_large = self.header.size is not None and self.header.size > self._settings.max_object
+        too_large = (self.machine.size or 0) > self._settings.max_object and self.machine.state is not FillState.SPLIT
         return self.header.storability is Storability.STORABLE and not too_large
 
     @contextmanager
@@ -174,6 +172,8 @@ class Fill:
                 self.spool.break_off()
             self.decided.set()
             self._close_answer()
+            if self._given is not None:
+                self._given.close()
             if self.followers == 0:
                 self.spool.close()
             FILLS_RUNNING.dec()
@@ -191,7 +191,7 @@ class Fill:
                     case Ask():
                         ask = command
                     case Announce():
-                        await self.spool.expect(self.header.size if self.header is not None else None)
+                        await self.spool.expect(self.machine.size)
                         self.decided.set()
                     case Skip(count):
                         self._skip = count
@@ -200,52 +200,66 @@ class Fill:
     async def _ask(self, ask: Ask) -> list[FillCommand]:
         self._close_answer()
         parent = self._parents[ask.parent]
-        if parent is self._asked:
+        if parent is self._asked and not ask.again:
             await asyncio.sleep(SAME_PARENT_PAUSE_S)
         self._asked = parent
         self._skip = 0
-        fields = self.order.fields
-        if ask.offset:
-            FILL_RESUMES.inc()
-            fields = (*fields, ("Range", f"bytes={ask.offset}-"), ("If-Range", ask.if_range or ""))
-        elif self.machine.confirms is not None:
-            tagged = self.machine.confirms.startswith(('"', "W/"))
-            fields = (*fields, ("If-None-Match" if tagged else "If-Modified-Since", self.machine.confirms))
         self._asked_at = time.time()
         try:
-            answer = await self._client.ask(parent, self.order.path, fields, on_interim=self.order.on_interim)
+            answer = await self._begin(ask, parent)
         except ParentTrouble as error:
             return self._failed(error)
         self._answer = answer
         if answer.refuses_this_node and parent.ours:
             return self._failed(ParentTrouble(FillTrouble.REFUSED, f"{parent.name} does not know this node"))
-        commands = self.machine.on(_header_event(answer, parent))
-        if Announce() in commands:
-            self._note_header(answer, parent)
+        header = noted_header(answer, parent, self.order, self._asked_at, self._settings.negative_ttl)
+        event = self._event(answer, parent, header)
+        commands = self.machine.on(event)
+        if Announce() in commands or self.machine.state is FillState.SPLIT:
+            self._note_header(answer, header)
         if self.machine.state is FillState.ASKING:
             self._count_trouble(self.machine.trouble)
         return commands
 
-    def _note_header(self, answer: ParentAnswer, parent: Parent) -> None:
+    async def _begin(self, ask: Ask, parent: Parent) -> ParentAnswer:
+        """The parent's answer, of which only the header is there. Raises ParentTrouble."""
+        if self._given is not None:
+            given, self._given = self._given, None
+            return given
+        fields = self.order.fields
+        if self.machine.received:
+            FILL_RESUMES.inc()
+        elif self.machine.confirms is not None:
+            tagged = self.machine.confirms.startswith(('"', "W/"))
+            fields = (*fields, ("If-None-Match" if tagged else "If-Modified-Since", self.machine.confirms))
+        if ask.offset or ask.last is not None:
+            fields = (*fields, ("Range", f"bytes={ask.offset}-{'' if ask.last is None else ask.last}"))
+            if ask.if_range is not None:
+                fields = (*fields, ("If-Range", ask.if_range))
+        if self.order.piece is not None:  # who has another version says so without a body
+            fields = (*fields, ("If-Match", self.order.piece.head.version.etag))
+        return await self._client.ask(parent, self.order.path, fields, on_interim=self.order.on_interim)
+
+    def _event(self, answer: ParentAnswer, parent: Parent, header: FillHeader) -> HeaderArrived:
+        event = header_event(answer, parent)
+        if self.order.piece is not None:
+            # The same bytes under terms that forbid to keep them are another response.
+            storable = header.storability is Storability.STORABLE or answer.status not in (200, 206)
+            return event if storable else replace(event, etag=None)
+        if self._policy is None:
+            return event
+        asked = replace(self.order, probe=self.machine.probe)
+        version = sliced_version(self._policy, asked, event, header)
+        return replace(event, sliced=version is not None and self._registry.trusts(self.order.key, version))
+
+    def _note_header(self, answer: ParentAnswer, header: FillHeader) -> None:
         """The first usable header is the one that all followers see."""
-        now = time.time()
-        fields = without(end_to_end(answer.fields), (OUTCOME_FIELD,))
-        if field(fields, "date") is None:  # RFC 9110 section 6.6.1: a recipient with a clock adds it
-            fields = (*fields, ("Date", format_http_date(now)))
-        authorized = field(self.order.asked, "authorization") is not None
-        self.header = FillHeader(
-            status=answer.status,
-            fields=fields,
-            size=answer.length,
-            parent=parent.name,
-            storability=storability(answer.status, fields, self._settings.negative_ttl, now, authorized=authorized),
-            request_time=self._asked_at,
-            response_time=now,
-            fresh=lifetime(answer.status, fields, self._settings.negative_ttl, now).fresh_s
-            > corrected_initial_age(fields, self._asked_at, now),
-            outcome=Outcome(answer.of_owner(OUTCOME_FIELD) or Outcome.MISS) if parent.socket else None,
-        )
-        self._digest = _digest_of(fields) if answer.status == 200 else None
+        if self.order.piece is not None:
+            self.header = replace(header, fields=self.order.piece.fields, fresh=True)
+            self._digest = digest_of(answer.fields, "content-digest") if answer.status == 206 else None
+            return
+        self.header = header
+        self._digest = digest_of(header.fields, "repr-digest") if header.status == 200 else None
 
     async def _receive(self) -> list[FillCommand]:
         """Reads the body until the machine wants something. The last bytes are held back until the digest is known to hold."""
@@ -253,6 +267,8 @@ class Fill:
         held = b""
         try:
             async for chunk in self._answer.body():
+                if self.order.piece is not None:
+                    chunk = chunk[: self.order.piece.span.length - self.machine.received]
                 if not self._of_owner:
                     FILL_BYTES.inc(len(chunk))
                 if commands := self.machine.on(BytesArrived(len(chunk))):
@@ -267,10 +283,12 @@ class Fill:
                     held, chunk = (chunk, held) if size is None or self.machine.received >= size else (b"", held + chunk)
                 if chunk:
                     await self.spool.append(chunk)
+                if self.order.piece is not None and self.machine.received == self.machine.size:
+                    break  # the answer may be one for the whole object, of which this slice is the beginning
         except ParentTrouble as error:
             if self.machine.size is None or self.machine.received < self.machine.size:
                 return self._failed(error)  # else every byte came before the connection broke
-        digest_holds = None if self._digest is None else self._hash.digest() == self._digest[1]
+        digest_holds = None if self._digest is None else self._hash.digest() == self._digest
         if digest_holds is not False and held:
             await self.spool.append(held)
         commands = self.machine.on(BodyEnded(digest_holds))
@@ -286,6 +304,8 @@ class Fill:
                 await self._keep()
             case FillState.CONFIRMED:
                 await self._confirm()
+            case FillState.SPLIT:
+                await self._split()
             case FillState.REFUSED | FillState.CUT_OFF:
                 self._log.warning("fill failed", key=self.order.key, state=end.state, trouble=end.trouble)
             case _:
@@ -300,20 +320,48 @@ class Fill:
             if self.order.stale is not None:
                 await self._store.discard(self.order.stale.key)
             return
+        piece = self.order.piece
+        if piece is None:
+            metadata = await self._metadata(header, header.status, self.spool.length)
+        else:
+            metadata = piece.metadata(header.request_time, header.response_time, self._accounted)
+        self.kept = await self._store.put(metadata, self.spool)
+        if not self.kept and self._store.keeps(metadata.key):
+            FILL_DISCARDED.labels("no_room").inc()
+
+    async def _metadata(self, header: FillHeader, status: int, size_bytes: int) -> Metadata:
         key = await Variants(self._store).key_for(self.order.key, header.fields, self.order.asked)
-        fields = stored_fields(header.fields)
-        metadata = Metadata(
+        return Metadata(
             key,
-            header.status,
-            fields,
-            self.spool.length,
+            status,
+            stored_fields(header.fields),
+            size_bytes,
             header.request_time,
             header.response_time,
             url_key="" if key == self.order.key else self.order.key,
             accounted=self._accounted,
         )
-        if not await self._store.put(metadata, self.spool) and self._store.keeps(key):
-            FILL_DISCARDED.labels("no_room").inc()
+
+    async def _split(self) -> None:
+        """Stores the head of an object in slices; the answer that showed it to be one goes on as the fill of its first slice."""
+        header, policy, event, answer = self.header, self._policy, self.machine.header, self._answer
+        assert header is not None
+        assert policy is not None
+        assert event is not None
+        assert event.size is not None
+        assert self._asked is not None
+        plain = await self._metadata(header, HEAD_STATUS, 0)
+        self.head = replace(plain, total_bytes=event.size, slice_bytes=policy.size)
+        piece = Piece(self.head, event.part.first // policy.size if event.part is not None else 0)
+        parents = (self._asked, *self.order.parents)
+        order = replace(
+            self.order, key=piece.key, parents=parents, piece=piece, probe=None, stale=None, relays_errors=False, on_interim=None
+        )
+        if answer is not None and self._registry.begin_slice(order, answer, self._accounted):
+            self._answer = None
+        # After the slice's fill has begun: who finds the head finds that too.
+        if not self.forgotten and self.purged is not Coverage.GONE:
+            await self._store.put_bytes(self.head, b"")
 
     def _why_not_kept(self, header: FillHeader) -> str | None:
         if header.storability is not Storability.STORABLE:
@@ -351,31 +399,3 @@ class Fill:
         if self._answer is not None:
             self._answer.close()
             self._answer = None
-
-
-def _header_event(answer: ParentAnswer, parent: Parent) -> HeaderArrived:
-    if parent.socket is None:
-        return _plain_header_event(answer)
-    trouble = answer.of_owner(TROUBLE_FIELD)
-    return replace(_plain_header_event(answer), of_owner=True, trouble=FillTrouble(trouble) if trouble else None)
-
-
-def _plain_header_event(answer: ParentAnswer) -> HeaderArrived:
-    tags = parse_etags(field(answer.fields, "etag") or "")
-    etag = tags[0] if tags else None
-    ranged = parse_content_range(field(answer.fields, "content-range")) if answer.status == 206 else None
-    if ranged is not None:
-        return HeaderArrived(answer.status, etag, ranged[1], answer.framed, ranged[0])
-    return HeaderArrived(answer.status, etag, answer.length, answer.framed)
-
-
-def _digest_of(fields: Fields) -> tuple[str, bytes] | None:
-    """The SHA-256 of the representation from `Repr-Digest` (RFC 9530); None when there is none that we can check."""
-    value = directives(field(fields, "repr-digest")).get("sha-256")
-    if value is None or len(value) < 2 or value[0] != ":" or value[-1] != ":":
-        return None
-    try:
-        digest = base64.b64decode(value[1:-1], validate=True)
-    except binascii.Error:
-        return None
-    return ("sha-256", digest) if len(digest) == hashlib.sha256().digest_size else None

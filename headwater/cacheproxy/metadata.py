@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, field, merged
 from headwater.rules.freshness import Lifetime, corrected_initial_age, lifetime
 from headwater.rules.purging import tags_of
+from headwater.rules.slices import Version
+
+HEAD_STATUS: Final = 1  # of the head of an object in slices: it has no body of its own, and nobody may take it for a response
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Metadata:
     """A stored response. `fields` are its end-to-end header fields; times are Unix seconds, as they were when it arrived.
 
     `url_key` is the key of its URL where `key` is a variant's; purges up to `accounted` are taken into account already, and
-    `stale_since` is when a soft one ended the freshness.
+    `stale_since` is when a soft one ended the freshness. The head of an object in slices of `slice_bytes` says in `total_bytes`
+    how long the whole is; of other objects both are 0.
     """
 
     key: str
@@ -30,6 +34,17 @@ class Metadata:
     url_key: str = ""
     accounted: int = 0
     stale_since: float | None = None
+    total_bytes: int = 0
+    slice_bytes: int = 0
+
+    @property
+    def is_head(self) -> bool:
+        return self.status == HEAD_STATUS
+
+    @cached_property
+    def version(self) -> Version:
+        """Of the head of an object in slices."""
+        return Version(self.etag or "", self.total_bytes)
 
     @cached_property
     def etag(self) -> str | None:
@@ -47,7 +62,7 @@ class Metadata:
     def lifetime(self, negative_ttl_s: float) -> Lifetime:
         known = self._lifetimes.get(negative_ttl_s)
         if known is None:
-            known = lifetime(self.status, self.fields, negative_ttl_s, self.response_time)
+            known = lifetime(200 if self.is_head else self.status, self.fields, negative_ttl_s, self.response_time)
             if self.stale_since is not None:
                 known = replace(known, fresh_s=min(known.fresh_s, self.age_s(self.stale_since)))
             self._lifetimes[negative_ttl_s] = known
@@ -89,6 +104,7 @@ class Metadata:
                 "url_key": self.url_key,
                 "accounted": self.accounted,
                 "stale_since": self.stale_since,
+                **({"total_bytes": self.total_bytes, "slice_bytes": self.slice_bytes} if self.is_head else {}),
             }
         ).encode()
 
@@ -106,4 +122,6 @@ class Metadata:
             url_key=str(members.get("url_key", "")),  # files of earlier versions have none of these
             accounted=int(members.get("accounted", 0)),
             stale_since=None if members.get("stale_since") is None else float(members["stale_since"]),
+            total_bytes=int(members.get("total_bytes", 0)),
+            slice_bytes=int(members.get("slice_bytes", 0)),
         )

@@ -28,6 +28,15 @@ FILL_RESUMES = counter("headwater_fill_resumes_total", "Fills that went on at a 
 FILL_BYTES = counter("headwater_fill_bytes_total", "Body bytes received from parents.")
 FILL_DISCARDED = counter("headwater_fill_not_stored_total", "Complete fills that were not stored, by reason.", ["reason"])
 
+SLICES = counter(
+    "headwater_slices_total", "Slices read for clients, by where they came from (store, ahead, running_fill, parent).", ["source"]
+)
+SLICES_AHEAD = counter("headwater_slices_ahead_total", "Slices fetched before a client needed them.")
+SLICE_VERSIONS_DROPPED = counter(
+    "headwater_slice_versions_dropped_total",
+    "Objects whose version a parent disproved while slices of it were fetched.",
+)
+
 RAM_BYTES = gauge("headwater_store_ram_bytes", "Body bytes in memory.")
 DISK_BYTES = gauge("headwater_store_disk_bytes", "Bytes of object files on disk.")
 DISK_RESERVED = gauge("headwater_store_disk_reserved_bytes", "Bytes set aside on disk for objects that are being written.")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from headwater.cacheproxy.exchange import Exchange
-from headwater.cacheproxy.fills import FillOrder
+from headwater.cacheproxy.fillorders import FillOrder
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.parents import Parent
+from headwater.cacheproxy.pieces import SLICE_FIELD, Piece
 from headwater.cacheproxy.roles import PROPERTY_HEADER
 from headwater.rules.fields import Fields, end_to_end, field, without
 from headwater.rules.freshness import usable_on_error
+from headwater.rules.ranges import Single, parse_specs
+from headwater.rules.slices import SlicePolicy, probe
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.trace import TRACEPARENT
 
 # A fill asks for the whole object whatever part or condition its first client named; ranges are planned per client.
 _PER_CLIENT: Final = ("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 # Each hop writes its own, or they must not come from outside.
-_PER_HOP: Final = ("host", "via", "cdn-loop", TRACEPARENT, NODE_HEADER, PROPERTY_HEADER, "expect")
+_PER_HOP: Final = ("host", "via", "cdn-loop", TRACEPARENT, NODE_HEADER, PROPERTY_HEADER, SLICE_FIELD, "expect")
 # Where a request came from and where it is going, as anybody may claim it: an upstream that built its answer from one of these
 # would have it stored for everybody, because no cache key has them.
 _CLAIMS: Final = (
@@ -81,3 +85,22 @@ def fill_order(
         relays_errors=ordinary and not stands_in,
         on_interim=exchange.forward_interim,
     )
+
+
+def probing(order: FillOrder, exchange: Exchange, policy: SlicePolicy | None) -> FillOrder:
+    """The order, asking for a slice at first where the client wants a part of an object that is unknown or in slices."""
+    known_whole = order.stale is not None and not order.stale.is_head
+    if policy is None or known_whole or exchange.method != "GET":
+        return order
+    wanted = probe(policy, parse_specs(field(exchange.fields, "range")))
+    if wanted is None and order.stale is not None:
+        wanted = Single(0, policy.size - 1)
+    return replace(order, probe=wanted)
+
+
+def slice_order(order: FillOrder, piece: Piece, owner: Parent | None) -> FillOrder:
+    """The order for one slice, made of one for the whole object; `owner` is the worker that owns the slice."""
+    parents = order.parents
+    if owner is not None:
+        parents = (replace(owner, adds=(*owner.adds, (SLICE_FIELD, piece.told()))), *parents)
+    return replace(order, key=piece.key, parents=parents, piece=piece, relays_errors=False, on_interim=None)

@@ -8,10 +8,10 @@ from urllib.parse import urljoin, urlsplit
 
 from aiohttp import web
 
-from headwater.cacheproxy.answering import gateway_error
 from headwater.cacheproxy.delivery import relay
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fillregistry import Fills
+from headwater.cacheproxy.gatewayerrors import gateway_error
 from headwater.cacheproxy.metrics import FILL_TROUBLES
 from headwater.cacheproxy.orders import client_fields, hop_fields
 from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble

@@ -16,21 +16,24 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from prometheus_client import Counter, Histogram
 
 from headwater.cacheproxy.accesslog import AccessLog
-from headwater.cacheproxy.answering import GATEWAY_REASON, Answering, asked_control
+from headwater.cacheproxy.answering import Answering, asked_control
 from headwater.cacheproxy.bucketcount import count_bytes
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
 from headwater.cacheproxy.explaining import explained
+from headwater.cacheproxy.fillorders import FillOrder
 from headwater.cacheproxy.fillregistry import Fills
-from headwater.cacheproxy.fills import FillOrder
 from headwater.cacheproxy.gate import Gate
+from headwater.cacheproxy.gatewayerrors import GATEWAY_REASON
 from headwater.cacheproxy.metadata import Metadata
 from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES, WORKER_ASKS
-from headwater.cacheproxy.orders import fill_order
+from headwater.cacheproxy.orders import fill_order, probing, slice_order
 from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
 from headwater.cacheproxy.passing import Invalidation, Passing
+from headwater.cacheproxy.pieces import Piece
 from headwater.cacheproxy.roles import Refused, Role, Site
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
+from headwater.cacheproxy.sliceanswering import SliceAnswering
 from headwater.cacheproxy.store import Store
 from headwater.cacheproxy.variants import Variants
 from headwater.cacheproxy.warming import Warmer
@@ -80,7 +83,9 @@ class CachingProxy:
         self._gate = gate
         self.fills = Fills(client, store, settings, log)
         self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share)
-        self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl)
+        self._policy = settings.slices.policy if settings.slices else None
+        slices = SliceAnswering(node, store, self.fills, self._slice_order, settings)
+        self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl, slices)
         self._passing = Passing(client, Invalidation(store, self.fills, siblings), token)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -165,9 +170,19 @@ class CachingProxy:
         self._spare()
         parents = self._client.by_readiness(self._role.parents(key, exchange.site, exchange.snapshot))
         order = fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
+        order = probing(order, exchange, self._policy)
         # A worker that was asked as the owner asks no other: two that disagree for a moment must not send a request round.
         owner = None if self._siblings is None or exchange.for_worker else self._siblings.owner_of(key, exchange.site)
         return order if owner is None else replace(order, parents=self._client.by_readiness((owner, *parents)))
+
+    def _slice_order(self, exchange: Exchange, piece: Piece) -> FillOrder:
+        """Of an answer that has begun: overload does not break it off."""
+        assert exchange.site is not None
+        parents = self._client.by_readiness(self._role.parents(piece.url_key, exchange.site, exchange.snapshot))
+        order = fill_order(exchange, piece.url_key, parents, self._token, None, self._settings.negative_ttl)
+        asks_owner = self._siblings is not None and not exchange.for_worker
+        owner = self._siblings.owner_of(piece.key, exchange.site) if asks_owner and self._siblings is not None else None
+        return slice_order(order, piece, owner)
 
     def _role_towards(self, exchange: Exchange) -> Role | SiblingRole:
         return self._sibling_role if exchange.for_worker else self._role

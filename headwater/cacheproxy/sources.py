@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from headwater.cacheproxy.fills import Fill, FillHeader
+from headwater.cacheproxy.fillorders import FillHeader
+from headwater.cacheproxy.fills import Fill
 from headwater.cacheproxy.store import RamBody, Stored
 from headwater.rules.fields import Fields
 
@@ -83,4 +85,24 @@ class FillSource:
         """The fill belongs to all its followers."""
 
 
-Source = StoredSource | FillSource
+class Source(Protocol):
+    """A response to send: a stored object, a running fill, or an object in slices. `size` None: not known yet; `age_s` None: the
+    age that the parent stated stands in the fields already; `in_ram` is the whole body where it is in memory."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def fields(self) -> Fields: ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def age_s(self) -> float | None: ...
+
+    @property
+    def in_ram(self) -> bytes | None: ...
+
+    def read(self, first: int, last: int | None) -> AsyncIterator[bytes]:
+        """The bytes `first` to `last`, both included; None: to the end. Raises SpoolBroken and BodyUnreadable."""

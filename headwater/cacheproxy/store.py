@@ -147,6 +147,10 @@ class Store:
             stored = self._ram[key] = Stored(judged, stored.body)
         return stored
 
+    def may_have(self, key: str) -> bool:
+        """Whether a look-up of `key` is likely to find something; neither a look-up nor a use."""
+        return key in self._ram or self.disk.may_hold(key)
+
     async def look_up(self, key: str) -> Stored | None:
         """What is stored under `key` and not purged. The caller closes what it gets."""
         stored = self.in_ram(key)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from headwater.cacheproxy.fillorders import FillOrder
 from headwater.cacheproxy.fillregistry import Fills
-from headwater.cacheproxy.fills import Fill, FillOrder
+from headwater.cacheproxy.fills import Fill
 from headwater.cacheproxy.metrics import WARM_BYTES, WARM_OBJECTS, WARM_SOURCE
 from headwater.cacheproxy.parents import Parent, ParentClient
 from headwater.cacheproxy.roles import PROPERTY_HEADER, Role, Site
@@ -127,6 +128,8 @@ async def _followed(fill: Fill) -> int:
         await fill.decided.wait()
         if fill.header is None and fill.machine.state is not FillState.COMPLETE:
             raise SpoolBroken
+        if fill.head is not None:  # a large object in slices: its head, and the slice that comes behind it, are a beginning
+            return 0
         count = 0
         async for chunk in fill.spool.read(0, None):
             count += len(chunk)
@@ -157,7 +160,7 @@ async def stored_for_others(store: Store, key: str, purges: int, negative_ttl_s:
         WARM_SOURCE.labels("behind").inc()
         return None
     place, metadata = await store.peek(key)
-    if metadata is None or place == "nowhere" or metadata.status in (MARKER_STATUS, 206):
+    if metadata is None or place == "nowhere" or metadata.is_head or metadata.status in (MARKER_STATUS, 206):
         WARM_SOURCE.labels("not_held").inc()
         return None
     if decide_reuse(metadata.lifetime(negative_ttl_s), metadata.age_s(time.time())) is not Reuse.FRESH:

@@ -174,6 +174,8 @@ def _row(node: JsonObject) -> list[str]:
     where = node.get("place", "no answer")
     if fill:
         where += f" ({fill['received_bytes']} of {fill['size_bytes'] or '?'} bytes, {fill['followers']} followers)"
+    if slices := stored.get("slices"):
+        where += f" ({slices['stored']} of {slices['count']} slices)"
     freshness = stored.get("freshness") or ""
     if stored.get("softly_purged"):
         freshness += ", softly purged"

@@ -11,6 +11,7 @@ class Forwarded(StrEnum):
 
     URI_MISS = "uri-miss"
     STALE = "stale"
+    PARTIAL = "partial"
     METHOD = "method"
     BYPASS = "bypass"
 
@@ -22,6 +23,7 @@ class Outcome(StrEnum):
     STALE = "stale"
     MISS = "miss"
     COLLAPSED = "collapsed"
+    PARTIAL = "partial"  # some of the slices that it takes are stored
     REVALIDATED = "revalidated"
     STALE_ON_ERROR = "stale_on_error"
     PASS = "pass"
@@ -55,6 +57,8 @@ class CacheStatus:
                 parameters += [f"fwd={Forwarded.URI_MISS}", "collapsed"]
             case Outcome.REVALIDATED:
                 parameters.append(f"fwd={Forwarded.STALE}")
+            case Outcome.PARTIAL:
+                parameters.append(f"fwd={Forwarded.PARTIAL}")
             case Outcome.PASS:
                 parameters.append(f"fwd={Forwarded.BYPASS}")
             case Outcome.REFUSED | Outcome.FAILED | Outcome.LOCAL:

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from headwater.rules.slices import SlicePolicy
 from headwater.settings.model import Settings, quantity
 from headwater.settings.units import DurationS, SizeBytes
+
+
+class SliceSettings(Settings):
+    """Large objects are kept in aligned slices: a part of one costs the slices that it touches, not the whole object."""
+
+    above: SizeBytes = quantity(
+        "64 MiB",
+        description="Objects above this length are kept in slices where they have a strong ETag and their parent gives ranges. "
+        "One of which a range is asked first is kept so from one slice on.",
+    )
+    size: SizeBytes = quantity(
+        "4 MiB", description="Length of a slice. Those up to `spool_in_ram` are held in memory while they arrive.", ge=64 * 1024
+    )
+    ahead: int = Field(
+        3, description="Slices fetched at the same time beyond the one that a client reads; 0: one after another.", ge=0, le=32
+    )
+
+    @property
+    def policy(self) -> SlicePolicy:
+        return SlicePolicy(self.above, self.size, self.ahead)
 
 
 class CacheSettings(Settings):
@@ -18,7 +39,12 @@ class CacheSettings(Settings):
         "2 GiB",
         description="Bytes kept on disk, in blocks of 4 KiB, those of running fills included; never exceeded (docs/eviction.md).",
     )
-    max_object: SizeBytes = quantity("512 MiB", description="Larger objects pass through and are not stored.")
+    max_object: SizeBytes = quantity(
+        "512 MiB", description="Larger objects pass through and are not stored, but for those kept in slices."
+    )
+    slices: SliceSettings | None = Field(
+        default_factory=SliceSettings, description="How large objects are kept; `null` keeps every object whole."
+    )
     spool_in_ram: SizeBytes = quantity(
         "8 MiB",
         description="A fill keeps this much in memory (at most a sixteenth of `ram`); a longer one is written to disk at once.",
