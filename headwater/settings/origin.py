@@ -127,7 +127,10 @@ class Origin(Settings):
     """The origin's three processes: API and pages, byte server, transcoder."""
 
     api: Node = Field(description="API and pages.")
-    public_url: str = Field(description="Base URL under which browsers reach the API.", pattern=r"^https?://[^/]+$")
+    public_url: str = Field(
+        description="Base URL under which browsers reach the API. With https, playback URLs name the edges' TLS listeners.",
+        pattern=r"^https?://[^/]+$",
+    )
     bytes: ByteServer = Field(description="The byte server that shields ask.")
     transcoder_admin: ListenAddress = Field(description="Where the transcoder answers /metrics and /healthz.")
     catalogue: Catalogue = Field(Catalogue(), description="Metadata database.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from headwater.rules.mediapath import DASH_MANIFEST, MASTER_PLAYLIST, POSTER, STORYBOARD_INDEX, video_key, video_prefix
 from headwater.rules.names import VideoId
 from headwater.rules.steering import SteeredEdge
-from headwater.settings.units import Address
+from headwater.settings.edgeurl import EdgeUrl
 from origin.catalogue.schema import VideoState
 from origin.catalogue.videos import Video
 from signer.grant import Grant, GrantToken, KeyId
@@ -88,13 +88,9 @@ def without_avoided(ranked: Sequence[SteeredEdge], avoid: Collection[str]) -> tu
     return tuple(edge for edge in ranked if edge.name not in avoid) or tuple(ranked)
 
 
-def base_url(edge: SteeredEdge, via: Via, host: str) -> str:
-    """What stands before the grant. Edges have one port in common, so the logical host takes the best edge's."""
-    return f"http://{edge.address if via is Via.ADDRESS else named(host, edge.address)}"
-
-
-def named(host: str, address: Address) -> str:
-    return f"{host}:{address.port}"
+def base_url(door: EdgeUrl, via: Via, host: str) -> str:
+    """What stands before the grant. Edges have one port in common, so the logical host takes that of the best edge's door."""
+    return str(door if via is Via.ADDRESS else replace(door, host=host))
 
 
 def media_url(base: str, token: GrantToken, video_id: VideoId, name: str) -> str:

@@ -12,6 +12,7 @@ from headwater.rules.names import bucket_of, logical_host
 from headwater.rules.steering import SteeredEdge, region_of, steer
 from headwater.runtime.metrics import counter
 from headwater.runtime.problems import Problem
+from headwater.settings.edgeurl import edge_url
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.world import world_of
 from origin.api.playability import (
@@ -85,7 +86,9 @@ class Playback:
         expires_at = grant_expiry(self._clock(), deployment.signing.lifetime, video.duration_s)
         token = mint(video_grant(video.id, key.key_id, expires_at, network), key)
         host = logical_host(bucket_of(video.id), deployment.zone)
-        base = base_url(edge, viewer.via or Via(deployment.origin.steer_by), host)
+        # A page that came over TLS may not fetch over plain HTTP (mixed content), so media come as the page does.
+        door = edge_url(deployment.edge(edge.name), secure=deployment.origin.public_url.startswith("https:"))
+        base = base_url(door, viewer.via or Via(deployment.origin.steer_by), host)
         return Route(edge, tuple(alternates), host, expires_at, media_urls(base, token, video))
 
     def _steered(self, video: Video, viewer: Viewer, snapshot: Snapshot) -> tuple[SteeredEdge, ...]:

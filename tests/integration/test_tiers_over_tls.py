@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,22 @@ from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.settings.deployment import Deployment
 from headwater.settings.listening import TierTls, Tls
-from headwater.settings.snapshot import Snapshot
+from headwater.settings.origin import Origin
+from headwater.settings.snapshot import PublishedKey, Snapshot
 from headwater.settings.topology import Property, Shield
 from headwater.settings.units import Address
+from origin.byteserver.service import byteserver_node
+from origin.tiers.open import open_tiers
 from shield.service import shield_node
+from signer.grant import Grant, mint
+from signer.keyring import KeyRing
 from tests.support.certificates import Authority, authority
 from tests.support.deployments import free_port
-from tests.support.rawhttp import ask
+from tests.support.rawhttp import answers, ask, exchange
 from tests.support.scriptedparent import scripted_parent, serving
 
 GET = b"GET /a HTTP/1.1\r\nHost: www.test\r\nConnection: close\r\n\r\n"
+SEGMENT = "videos/AAAAAAAAAAA/h264/360p/segment_00000.m4s"
 NOWHERE = Address("127.0.0.1", 9)
 
 
@@ -42,12 +50,49 @@ def secured(deployment: Deployment, ca: Authority, upstream: str, edges_ca: Auth
     return deployment.model_copy(update={"shields": {"shield-1": shield}, "pops": pops, "properties": {"site": site}})
 
 
-def context(deployment: Deployment, node: str) -> NodeContext:
+def over_tls_throughout(deployment: Deployment, ca: Authority, viewers_ca: Authority) -> Deployment:
+    """Byte server and shield ask for certificates of `ca`; fra-1 shows viewers one of `viewers_ca` for logical hosts."""
+
+    def listening(name: str) -> Tls:
+        listen = Address("127.0.0.1", free_port("127.0.0.1"))
+        files = ca.issue(name, name)
+        return Tls.model_validate({"listen": listen, "certificates": [files], "client_authority": ca.file})
+
+    own = ca.issue("node", "shield-1")
+    tier = TierTls(authority=ca.file, certificate=own.certificate, key=own.key)
+    shown = Tls.model_validate(
+        {
+            "listen": Address("127.0.1.1", free_port("127.0.1.1")),
+            "certificates": [viewers_ca.issue("edge", "*.cdn.test")],
+        }
+    )
+    fra = deployment.pops["fra"]
+    edge = fra.edges["fra-1"].model_copy(update={"tls": shown, "parent_tls": tier})
+    shield = deployment.shields["shield-1"].model_copy(update={"tls": listening("shield-1"), "parent_tls": tier})
+    served = deployment.origin.bytes.model_copy(update={"tls": listening("origin-bytes")})
+    changes = {
+        "pops": deployment.pops | {"fra": fra.model_copy(update={"edges": {"fra-1": edge}})},
+        "shields": {"shield-1": shield},
+        "origin": deployment.origin.model_copy(update={"bytes": served}),
+    }
+    return deployment.model_copy(update=changes)
+
+
+def without_plain_bytes(origin: Origin) -> Origin:
+    return origin.model_copy(update={"bytes": origin.bytes.model_copy(update={"listen": NOWHERE})})
+
+
+def context(deployment: Deployment, node: str, *, keys: KeyRing | None = None) -> NodeContext:
     """A node that has its last good snapshot, and a control that does not answer."""
     made = NodeContext(node, deployment, structlog.get_logger().bind(node=node))
-    tokens = {"fra-1": token_digest(read_token(deployment.data, "fra-1"))}
+    tokens = {name: token_digest(read_token(deployment.data, name)) for name in ("fra-1", "shield-1")}
+    published = [
+        PublishedKey(key_id=key.key_id, algorithm=key.algorithm.value, state=key.state.value, material=key.material)
+        for key in (keys.published() if keys is not None else ())
+    ]
     made.folder.mkdir(parents=True, exist_ok=True)
-    (made.folder / "snapshot.json").write_text(Snapshot(version=1, deployment=deployment, node_tokens=tokens).model_dump_json())
+    snapshot = Snapshot(version=1, deployment=deployment, node_tokens=tokens, keys=published)
+    (made.folder / "snapshot.json").write_text(snapshot.model_dump_json())
     return made
 
 
@@ -69,3 +114,33 @@ async def test_an_edge_asks_its_shield_over_mutual_tls_and_only_with_a_certifica
         if known:
             assert answer.body == b"body"
             assert answer.fields["cache-status"].startswith("shield-1; fwd=uri-miss")
+
+
+async def test_a_signed_segment_goes_over_tls_from_the_byte_server_to_the_viewer(deployment: Deployment, tmp_path: Path) -> None:
+    ca = authority(tmp_path / "tls")
+    viewers_ca = authority(tmp_path / "public")
+    whole = over_tls_throughout(deployment, ca, viewers_ca)
+    # No tier knows a plain listener of its parents.
+    seen_by_shield = whole.model_copy(update={"origin": without_plain_bytes(whole.origin)})
+    plain = whole.shields["shield-1"].model_copy(update={"listen": NOWHERE})
+    seen_by_edge = whole.model_copy(update={"shields": {"shield-1": plain}})
+    body = hashlib.shake_256(b"segment").digest(300_000)
+    await open_tiers(whole).put_bytes(SEGMENT, body, "video/iso.segment")
+    ring = KeyRing(whole.data / whole.signing.keys)
+    ring.ensure(whole.signing.algorithm)
+    key = ring.signing_key()
+    token = mint(Grant(key_id=key.key_id, expires_at=int(time.time()) + 600, prefix=f"/{SEGMENT}"), key)
+    tls = whole.edge("fra-1").tls
+    assert tls is not None
+    async with (
+        byteserver_node(context(whole, "origin-bytes", keys=ring)),
+        shield_node(context(seen_by_shield, "shield-1", keys=ring)),
+        edge_node(context(seen_by_edge, "fra-1", keys=ring)),
+    ):
+        get = f"GET /{token}/{SEGMENT} HTTP/1.1\r\nHost: v3fa.cdn.test\r\nConnection: close\r\n\r\n".encode()
+        (answer,) = answers(await exchange(tls.listen, get, tls=viewers_ca.client(), name="v3fa.cdn.test"))
+        refused = get.replace(SEGMENT.encode(), b"videos/other/x")
+        (other,) = answers(await exchange(tls.listen, refused, tls=viewers_ca.client(), name="v3fa.cdn.test"))
+    assert (answer.status, answer.body == body) == (200, True)
+    assert [member.split(";")[0] for member in answer.fields["cache-status"].split(", ")] == ["shield-1", "fra-1"]
+    assert other.status == 403

@@ -18,6 +18,7 @@ from yarl import URL
 from headwater.rules.names import VideoId, bucket_of, logical_host, video_id_from_bits
 from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
+from headwater.settings.listening import Tls
 from headwater.settings.snapshot import Snapshot
 from origin.api.requests import decode_cursor, encode_cursor
 from origin.catalogue.engine import writing
@@ -105,6 +106,25 @@ async def test_by_dns_the_urls_name_the_logical_host(api: RunningApi, creator: C
     assert body["logical_host"] == host
     assert urlsplit(body["hls"]).hostname == host
     assert urlsplit(body["hls"]).port == int(body["edge"]["address"].rpartition(":")[2])
+
+
+async def test_a_page_over_tls_gets_urls_over_tls_where_the_edge_has_a_listener(deployment: Deployment) -> None:
+    files = {"certificate": "edge.pem", "key": "edge.key"}
+    tls = Tls.model_validate({"listen": "127.0.1.1:8443", "certificates": [files]})
+    fra = deployment.pops["fra"]
+    edge = fra.edges["fra-1"].model_copy(update={"tls": tls, "host": "fra-1.cdn.test"})
+    pops = deployment.pops | {"fra": fra.model_copy(update={"edges": {"fra-1": edge}})}
+    secured = deployment.model_copy(update={"pops": pops})
+    page = secured.origin.model_copy(update={"public_url": "https://videos.test"})
+    seen = Snapshot(version=1, deployment=secured.model_copy(update={"origin": page}))
+    async with running_api(deployment, snapshot=seen) as api:
+        path = f"/api/v1/videos/{await ready_video(api)}/playback"
+        by_address = (await api.creator.ask("GET", f"{path}?region=eu")).body["hls"]
+        by_name = (await api.creator.ask("GET", f"{path}?region=eu&via=dns")).body["hls"]
+        elsewhere = (await api.creator.ask("GET", f"{path}?region=us")).body["hls"]
+    assert by_address.startswith("https://fra-1.cdn.test:8443/")
+    assert (urlsplit(by_name).scheme, urlsplit(by_name).port) == ("https", 8443)
+    assert elsewhere.startswith("http://127.0.2.1:")
 
 
 async def test_an_avoided_edge_is_not_named_unless_all_are_avoided(api: RunningApi, creator: Creator) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.rules.addresses import Address
 from headwater.rules.steering import SteeredEdge
+from headwater.settings.edgeurl import EdgeUrl
 from origin.api.playability import Via, base_url, grant_expiry, viewers_network, without_avoided
 from origin.api.references import absolute_references
 
@@ -65,7 +66,13 @@ def test_a_viewers_network_survives_a_new_address_in_it(client: str, network: st
     assert str(viewers_network(ip_address(client))) == network
 
 
-def test_urls_name_an_address_or_the_logical_host_with_the_edges_port() -> None:
-    edge = SteeredEdge("six", "pop", "eu", Address("2001:db8::1", 8080))
-    assert base_url(edge, Via.ADDRESS, "v3fa.cdn.test") == "http://[2001:db8::1]:8080"
-    assert base_url(edge, Via.DNS, "v3fa.cdn.test") == "http://v3fa.cdn.test:8080"
+@pytest.mark.parametrize(
+    ("door", "by_address", "by_name"),
+    [
+        (EdgeUrl("http", "[2001:db8::1]", 8080), "http://[2001:db8::1]:8080", "http://v3fa.cdn.test:8080"),
+        (EdgeUrl("https", "fra-1.cdn.test", 443), "https://fra-1.cdn.test", "https://v3fa.cdn.test"),
+    ],
+)
+def test_urls_name_the_edge_or_the_logical_host_by_the_edges_own_door(door: EdgeUrl, by_address: str, by_name: str) -> None:
+    assert base_url(door, Via.ADDRESS, "v3fa.cdn.test") == by_address
+    assert base_url(door, Via.DNS, "v3fa.cdn.test") == by_name
