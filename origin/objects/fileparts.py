@@ -10,11 +10,13 @@ exactly the version that it was told to.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -26,7 +28,7 @@ from origin.objects.files import CHUNK_BYTES, FileObjects, disk_errors_mapped, i
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.keys import check_key, check_upload_id
 from origin.objects.partlinks import PartLink
-from origin.objects.parts import ArrivedPart, PartDraft, PartsDamaged, PartsMissing
+from origin.objects.parts import ArrivedPart, PartDigests, PartDraft, PartRequest, PartsDamaged, PartsMissing
 
 _PART = re.compile(r"([1-9][0-9]{0,5})\.([0-9a-f]{64})\Z")
 # A link's expiry is in whole seconds, so that the URL is the same text for everyone who reads it.
@@ -67,6 +69,10 @@ class FilePartStore:
     def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
         link = PartLink(check_upload_id(upload_id), number, size_bytes, int(expires_at) + _ROUND_UP)
         return link.url(self._base_url, self.secret)
+
+    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+        digest = base64.b64encode(bytes.fromhex(digests.sha256)).decode("ascii")
+        return PartRequest(self.part_url(upload_id, number, size_bytes, expires_at), {"Content-Digest": f"sha-256=:{digest}:"})
 
     async def receive(self, link: PartLink, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         """Stores a part's body; returns when it is on disk under its name.
@@ -153,6 +159,10 @@ class FilePartStore:
     async def discard(self, upload_id: str) -> None:
         await in_thread(_remove_folder, self._folder(upload_id))
 
+    async def sweep(self, older_than_s: float) -> int:
+        # By the files' own times, which the system's clock writes.
+        return await in_thread(_sweep_drafts, self._uploads, time.time() - older_than_s)
+
     def _folder(self, upload_id: str) -> Path:
         return self._uploads / check_upload_id(upload_id)
 
@@ -214,6 +224,7 @@ def _check_there(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> 
 
 def _assembling(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> Callable[[], Iterator[bytes]]:
     def chunks() -> Iterator[bytes]:
+        damaged: list[int] = []
         for part in parts:
             digest = hashlib.sha256()
             try:
@@ -224,9 +235,27 @@ def _assembling(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> C
             except FileNotFoundError:
                 raise PartsMissing(upload_id, [part.number]) from None
             if digest.hexdigest() != part.sha256:
-                raise PartsDamaged(upload_id, [part.number])
+                damaged.append(part.number)
+        if damaged:
+            for part in parts:
+                if part.number in damaged:
+                    (folder / f"{part.number}.{part.sha256}").unlink(missing_ok=True)  # it has not arrived any more
+            raise PartsDamaged(upload_id, damaged)
 
     return chunks
+
+
+def _sweep_drafts(uploads: Path, before: float) -> int:
+    """Drafts of processes that were killed while a part arrived."""
+    swept = 0
+    for draft in uploads.glob("*/.*"):
+        try:
+            if draft.stat().st_mtime < before:
+                draft.unlink()
+                swept += 1
+        except FileNotFoundError:
+            continue
+    return swept
 
 
 def _remove_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +14,34 @@ class ArrivedPart:
     """A part that is stored. `number` counts from 1; `arrived_at` is Unix seconds.
 
     `sha256` is hex, checked when the part arrived; "" where the store does not learn it (S3), so that the first to read the
-    bytes is `complete`.
+    bytes is `complete`. `md5` is hex, of the bytes that the store took; "" where it does not say.
     """
 
     number: int
     size_bytes: int
     sha256: str
     arrived_at: float
+    md5: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartDigests:
+    """What the creator says that a part will have, hex; `md5` may be ""."""
+
+    sha256: str
+    md5: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """How a part is sent: PUT its bytes to `url` with exactly these `headers` besides the ones that every client sends."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class DigestsUnknown(Exception):
+    """The store signs a part's URL only with digests that were not said; the message names them."""
 
 
 class PartsMissing(Exception):
@@ -67,8 +88,14 @@ class PartStore(Protocol):
     async def begin(self, upload_id: str) -> None:
         """From now on parts of this upload are accepted. Also when it was begun before."""
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
-        """Absolute URL, signed, to PUT exactly `size_bytes` to, with `Content-Digest` (RFC 9530), until `expires_at` (Unix s)."""
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str | None:
+        """Absolute URL, signed, to PUT exactly `size_bytes` to, with `Content-Digest` (RFC 9530), until `expires_at` (Unix s).
+
+        None where a URL is signed together with the part's digests: see `signed`.
+        """
+
+    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+        """Permission to PUT the body that has these digests, and no other. Raises DigestsUnknown."""
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
         """What is stored whole, by number; nothing for an upload that was never begun."""
@@ -88,8 +115,12 @@ class PartStore(Protocol):
     async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
         """Makes the parts, in the order given, one object under `key`, and drops them.
 
-        Done before for this upload and key: says again what was made. Raises PartsMissing or PartsDamaged; nothing is made then.
+        Done before for this upload and key: says again what was made. Raises PartsMissing or PartsDamaged; nothing is made then,
+        and the damaged parts have not arrived any more.
         """
 
     async def discard(self, upload_id: str) -> None:
         """Drops the parts; URLs signed before are refused from now on where the store can. Also when there is nothing."""
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Collects what killed processes left and no upload knows of, if older; returns how many things went."""

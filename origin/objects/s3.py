@@ -7,7 +7,6 @@ all of them verify, and the SHA-256 is ours: written as metadata, and checked by
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from headwater.settings.origin import S3Store
 from origin.objects.interface import ObjectInfo, ObjectNotFound, ObjectStoreFailed, OpenedObject
 from origin.objects.keys import check_key, check_prefix
-from origin.objects.s3client import PreconditionFailed, S3Connection
+from origin.objects.s3client import PreconditionFailed, S3Connection, content_md5
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -202,7 +201,7 @@ class S3Objects:
         return True
 
     async def sweep(self, older_than_s: float) -> int:
-        """Aborts multipart uploads that nobody finished."""
+        """Aborts multipart uploads that nobody finished; those of creators have days, and a sweep of their own."""
         before = datetime.fromtimestamp(time.time() - older_than_s, UTC)
         return await self.connection.call("", self._abort_older, before)
 
@@ -223,7 +222,7 @@ class S3Objects:
         aborted = 0
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=self.connection.path("")):
             for upload in page.get("Uploads", []):
-                if upload["Initiated"] < before:
+                if upload["Initiated"] < before and not upload["Key"].startswith(self.connection.path("uploads/")):
                     client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
                     aborted += 1
         return aborted
@@ -285,11 +284,6 @@ class S3Objects:
 def lower_names(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata as it was written: header names lose their case on the way, and servers give it back differently."""
     return {name.lower(): text for name, text in metadata.items()}
-
-
-def content_md5(body: bytes) -> str:
-    """RFC 1864; a check of transport, not of origin."""
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode("ascii")
 
 
 def _measured(path: Path) -> tuple[int, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
@@ -74,6 +76,48 @@ class S3Connection:
     def key(self, path: str) -> str:
         return path.removeprefix(self._prefix)
 
+    # Blocking: small things by their whole key, for what runs in one of the threads already.
+
+    def get_small(self, path: str) -> bytes | None:
+        """None when it is not there."""
+        try:
+            with closing(self.client.get_object(Bucket=self.bucket, Key=path)["Body"]) as body:
+                return body.read()
+        except ClientError as error:
+            if _code(error) in NOT_FOUND:
+                return None
+            raise
+
+    def size_of(self, path: str) -> int | None:
+        """None when it is not there."""
+        try:
+            return self.client.head_object(Bucket=self.bucket, Key=path)["ContentLength"]
+        except ClientError as error:
+            if _code(error) in NOT_FOUND:
+                return None
+            raise
+
+    def put_small(self, path: str, body: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=path, Body=body, ContentMD5=content_md5(body))
+
+    def put_if_absent(self, path: str, body: bytes) -> bool:
+        """False when there was one. A store that does not know conditions replaces it: read again what counts."""
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=path, Body=body, ContentMD5=content_md5(body), IfNoneMatch="*")
+        except ClientError as error:
+            if _code(error) in PRECONDITION:
+                return False
+            raise
+        return True
+
+    def remove(self, path: str) -> None:
+        """Also when there is nothing."""
+        try:
+            self.client.delete_object(Bucket=self.bucket, Key=path)
+        except ClientError as error:
+            if _code(error) not in NOT_FOUND:
+                raise
+
     async def call(self, key: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in one of the threads, its errors mapped. `key` is for messages."""
         with self._mapped(key):
@@ -84,7 +128,7 @@ class S3Connection:
         try:
             yield
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = _code(error)
             if code in NOT_FOUND:
                 raise ObjectNotFound(key) from None
             if code in PRECONDITION:
@@ -107,3 +151,12 @@ class S3Connection:
                 return f"{self._endpoint} refuses our credentials for {key!r} in {self.bucket!r} ({code}): check key and policy"
             case _:
                 return f"{self._endpoint} refused {key!r} in {self.bucket!r}: {error}"
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def content_md5(body: bytes) -> str:
+    """RFC 1864; a check of transport, not of origin."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode("ascii")

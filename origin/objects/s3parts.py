@@ -1,45 +1,43 @@
-"""Parts of uploads in an S3 store: each part is an object of its own until the upload is completed.
+"""Parts of uploads in an S3 store: parts of one real multipart upload, so that completing copies nothing through us.
 
-    {prefix}uploads/{upload_id}/{number}
+    {prefix}uploads/{upload_id}/begun    names the store's multipart upload, so that every process finds the same one
+    {prefix}uploads/{upload_id}/whole    what the multipart upload becomes; read once, digest by digest, and copied to its place
 
-Objects, not parts of an S3 multipart upload: the URL can then be signed without asking the store (an S3 upload id would have
-to be remembered between processes), a part can be sent again in any order, and a lifecycle rule sees unfinished uploads.
-`complete` reads every part once, for the digests, and lets the store copy the parts together on its side.
+The store's own list of parts is the truth about what arrived. A part's URL signs its length and its Content-MD5, so that the
+store refuses every other body; its SHA-256, which no store verifies, is checked by `complete`, the first to read the bytes.
+A part that does not have it is left out of a new multipart upload that takes over the others, so that it alone is missing.
+
+Parts but the last have at least 5 MiB (S3's own floor).
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Final
 
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.keys import check_key, check_upload_id
-from origin.objects.parts import ArrivedPart, PartDraft, PartsDamaged, PartsMissing
-from origin.objects.s3 import PART_BYTES, S3Objects
+from origin.objects.parts import (
+    ArrivedPart,
+    DigestsUnknown,
+    PartDigests,
+    PartDraft,
+    PartRequest,
+    PartsDamaged,
+    PartsMissing,
+)
+from origin.objects.s3 import S3Objects
 from origin.objects.s3client import PreconditionFailed
 from origin.objects.s3drafts import S3PartDraft
+from origin.objects.s3multipart import Multipart, Span, StoredPart
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-
-# The store copies parts together only if all but the last have at least this size (S3's own floor).
-COPY_FLOOR_BYTES: Final = 5 * 1024 * 1024
-CHUNK_BYTES: Final = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPart:
-    """A part as the store lists it; the ETag pins the version that was listed."""
-
-    number: int
-    path: str
-    size_bytes: int
-    etag: str
-    modified_at: float
+LEAST_PART_BYTES: Final = 5 * 1024 * 1024
+_BINARY: Final = "application/octet-stream"
 
 
 class S3PartStore:
@@ -50,31 +48,40 @@ class S3PartStore:
     def __init__(self, objects: S3Objects, clock: Callable[[], float] = time.time) -> None:
         self._objects = objects
         self._connection = objects.connection
+        self._multipart = Multipart(objects.connection)
         self._clock = clock
 
     async def begin(self, upload_id: str) -> None:
-        check_upload_id(upload_id)  # parts make their own way
+        await self._connection.call(upload_id, self._begun, upload_id)
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
-        """The length is signed, so the store refuses another one. The digest cannot be: it is not known yet."""
-        path = f"{self._folder(upload_id)}{number:06d}"
-        return self._connection.client.generate_presigned_url(
-            "put_object",
-            Params={"Bucket": self._connection.bucket, "Key": path, "ContentLength": size_bytes},
-            ExpiresIn=max(1, int(expires_at - self._clock())),
-        )
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> None:
+        """None: what is not known yet cannot be signed. Ask with the digests."""
+        check_upload_id(upload_id)
+
+    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+        if not digests.md5:
+            raise DigestsUnknown("the MD5 of the part is needed: the store checks what arrives by Content-MD5")
+        md5 = base64.b64encode(bytes.fromhex(digests.md5)).decode("ascii")
+        lifetime_s = max(1, int(expires_at - self._clock()))
+        multipart = await self._connection.call(upload_id, self._begun, upload_id)
+        url = self._multipart.signed_part_url(self._whole(upload_id), multipart, number, size_bytes, md5, lifetime_s)
+        return PartRequest(url, {"Content-MD5": md5})
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
-        stored = await self._connection.call(upload_id, self._stored, self._folder(upload_id))
-        return [ArrivedPart(part.number, part.size_bytes, "", part.modified_at) for part in stored]
+        stored = await self._connection.call(upload_id, self._stored, upload_id) or []
+        return [ArrivedPart(part.number, part.size_bytes, "", part.modified_at, part.md5) for part in stored]
 
     async def draft(self, upload_id: str, number: int) -> PartDraft:
-        return S3PartDraft(self._connection, f"{self._folder(upload_id)}{number:06d}", number)
+        return S3PartDraft(self._connection, self.written_path(upload_id, number), number)
 
     async def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
-        (stored,) = await self._chosen(upload_id, [part])
-        chunks = self._chunks_of(stored)
-        while chunk := await self._connection.call(stored.path, next, chunks, b""):
+        """Of parts that the origin wrote: what creators sent themselves cannot be read before the upload is completed."""
+        written = await self._connection.call(upload_id, self._written, upload_id)
+        if (part.number, part.size_bytes) not in {(one.number, one.size_bytes) for one in written}:
+            raise PartsMissing(upload_id, [part.number])
+        span = Span(part.number, self.written_path(upload_id, part.number), 0, part.size_bytes)
+        chunks = self._multipart.chunks(span)
+        while chunk := await self._connection.call(upload_id, next, chunks, b""):
             yield chunk
 
     async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
@@ -91,24 +98,37 @@ class S3PartStore:
 
     async def complete(self, upload_id: str, key: str, parts: Sequence[ArrivedPart], content_type: str) -> ObjectInfo:
         if (made := await self._made_before(upload_id, check_key(key))) is None:
-            chosen = await self._chosen(upload_id, parts)
             try:
-                sha256 = await self._connection.call(upload_id, self._verified, upload_id, chosen, parts)
-                size_bytes = sum(part.size_bytes for part in chosen)
-                made = ObjectInfo(key, size_bytes, sha256, content_type, self._clock())
-                await self._assemble(upload_id, made, chosen)
+                if not parts:
+                    raise PartsMissing(upload_id, [1])
+                await self._connection.call(upload_id, self._joined, upload_id, parts)
+                sha256 = await self._connection.call(upload_id, self._verified, upload_id, parts)
+                made = ObjectInfo(key, sum(part.size_bytes for part in parts), sha256, content_type, self._clock())
+                await self._connection.call(key, self._put_in_place, upload_id, made)
             except (PreconditionFailed, ObjectNotFound):
-                # Sent again or dropped while it was read; perhaps by another call that completed the upload.
+                # Dropped while it was read; perhaps by another call that completed the upload.
                 if (made := await self._made_before(upload_id, key)) is None:
                     raise PartsMissing(upload_id, [part.number for part in parts]) from None
         await self.discard(upload_id)
         return made
 
     async def discard(self, upload_id: str) -> None:
-        await self._connection.call(upload_id, self._delete_all, self._folder(upload_id))
+        await self._connection.call(upload_id, self._drop, upload_id)
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Aborts multipart uploads that no mark names: of processes killed between two steps. Returns how many."""
+        return await self._connection.call("", self._abort_unnamed, datetime.fromtimestamp(self._clock() - older_than_s, UTC))
+
+    # Where things are
 
     def _folder(self, upload_id: str) -> str:
         return self._connection.path(f"uploads/{check_upload_id(upload_id)}/")
+
+    def _whole(self, upload_id: str) -> str:
+        return self._folder(upload_id) + "whole"
+
+    def _mark(self, upload_id: str) -> str:
+        return self._folder(upload_id) + "begun"
 
     async def _made_before(self, upload_id: str, key: str) -> ObjectInfo | None:
         try:
@@ -117,88 +137,97 @@ class S3PartStore:
             return None
         return info if metadata.get("upload-id") == upload_id else None
 
-    async def _chosen(self, upload_id: str, parts: Sequence[ArrivedPart]) -> list[StoredPart]:
-        stored = await self._connection.call(upload_id, self._stored, self._folder(upload_id))
+    # Blocking steps
+
+    def _begun(self, upload_id: str) -> str:
+        """The store's name of the multipart upload; of two who begin at once, the first mark counts."""
+        if (named := self._named(upload_id)) is not None:
+            return named
+        created = self._multipart.create(self._whole(upload_id), _BINARY, {})
+        self._connection.put_if_absent(self._mark(upload_id), created.encode())
+        # Read again, for stores that do not know conditions: there the last mark counts, for everybody.
+        named = self._named(upload_id) or created
+        if named != created:
+            self._multipart.abort(self._whole(upload_id), created)
+        return named
+
+    def _named(self, upload_id: str) -> str | None:
+        body = self._connection.get_small(self._mark(upload_id))
+        return body.decode() if body else None
+
+    def _stored(self, upload_id: str) -> list[StoredPart] | None:
+        """None when nothing was begun, or when it was joined already."""
+        named = self._named(upload_id)
+        if named is None:
+            return None
+        stored = self._multipart.parts(self._whole(upload_id), named)
+        if stored is None and self._connection.size_of(self._whole(upload_id)) is None:
+            # Aborted behind our back, by a lifecycle rule say: a new one is begun, and everything is asked for again.
+            self._connection.remove(self._mark(upload_id))
+        return stored
+
+    def _joined(self, upload_id: str, parts: Sequence[ArrivedPart]) -> None:
+        """The multipart upload is an object now. Raises PartsMissing."""
+        stored = self._stored(upload_id)
+        if stored is None:
+            if self._connection.size_of(self._whole(upload_id)) != sum(part.size_bytes for part in parts):
+                raise PartsMissing(upload_id, [part.number for part in parts])
+            return  # done before, by a call that was killed
         there = {(part.number, part.size_bytes): part for part in stored}
-        missing = [part.number for part in parts if (part.number, part.size_bytes) not in there]
-        if missing or not parts:
-            raise PartsMissing(upload_id, missing or [1])
-        return [there[part.number, part.size_bytes] for part in parts]
+        if missing := [part.number for part in parts if (part.number, part.size_bytes) not in there]:
+            raise PartsMissing(upload_id, missing)
+        named = self._named(upload_id)
+        if named is None:
+            raise PartsMissing(upload_id, [part.number for part in parts])
+        self._multipart.complete(self._whole(upload_id), named, [there[part.number, part.size_bytes] for part in parts])
 
-    def _stored(self, folder: str) -> list[StoredPart]:
-        pages = self._connection.client.get_paginator("list_objects_v2").paginate(Bucket=self._connection.bucket, Prefix=folder)
-        found = [
-            StoredPart(int(name), entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"].timestamp())
-            for page in pages
-            for entry in page.get("Contents", [])
-            if (name := entry["Key"].removeprefix(folder)).isdecimal()
-        ]
-        return sorted(found, key=lambda part: part.number)
-
-    def _verified(self, upload_id: str, chosen: Sequence[StoredPart], parts: Sequence[ArrivedPart]) -> str:
-        """SHA-256 of all parts, each checked against its own where it is known. Raises PartsDamaged."""
+    def _verified(self, upload_id: str, parts: Sequence[ArrivedPart]) -> str:
+        """SHA-256 of all parts, each checked against its own where it is known. Raises PartsDamaged, and the good ones stay."""
         whole = hashlib.sha256()
         damaged = []
-        for stored, listed in zip(chosen, parts, strict=True):
+        spans = _spans(parts)
+        for span, part in zip(spans, parts, strict=True):
             digest = hashlib.sha256()
-            for chunk in self._chunks_of(stored):
+            for chunk in self._multipart.chunks(self._whole(upload_id), span):
                 digest.update(chunk)
                 whole.update(chunk)
-            if listed.sha256 not in ("", digest.hexdigest()):
-                damaged.append(listed.number)
+            if part.sha256 not in ("", digest.hexdigest()):
+                damaged.append(part.number)
         if damaged:
+            self._reopen(upload_id, self._whole(upload_id), [span for span in spans if span.number not in damaged])
             raise PartsDamaged(upload_id, damaged)
         return whole.hexdigest()
 
-    def _chunks_of(self, part: StoredPart) -> Iterator[bytes]:
-        client, bucket = self._connection.client, self._connection.bucket
-        with closing(client.get_object(Bucket=bucket, Key=part.path, IfMatch=part.etag)["Body"]) as body:
-            while chunk := body.read(CHUNK_BYTES):
-                yield chunk
+    def _reopen(self, upload_id: str, source: str, good: Sequence[Span]) -> None:
+        """A new multipart upload with the good parts of `source`; killed between its steps, it is done again."""
+        whole = self._whole(upload_id)
+        created, _ = self._multipart.copied(source, whole, good, _BINARY, {})
+        self._connection.put_small(self._mark(upload_id), created.encode())
+        self._connection.remove(whole)
 
-    async def _assemble(self, upload_id: str, info: ObjectInfo, chosen: Sequence[StoredPart]) -> None:
-        large = len(chosen) > 1 and all(part.size_bytes >= COPY_FLOOR_BYTES for part in chosen[:-1])
-        if not large or not await self._connection.call(info.key, self._copy_together, upload_id, info, chosen):
-            await self._objects.put_described(info, lambda: self._regrouped(chosen), {"upload-id": upload_id})
-
-    def _copy_together(self, upload_id: str, info: ObjectInfo, chosen: Sequence[StoredPart]) -> bool:
-        """False when the store does not copy: small ones take UploadPartCopy for an upload of an empty part."""
-        client, bucket, path = self._connection.client, self._connection.bucket, self._connection.path(info.key)
+    def _put_in_place(self, upload_id: str, info: ObjectInfo) -> None:
         metadata = {"sha256": info.sha256, "modified-at": repr(info.modified_at), "upload-id": upload_id}
-        begun = client.create_multipart_upload(Bucket=bucket, Key=path, ContentType=info.content_type, Metadata=metadata)
-        try:
-            done: list[CompletedPartTypeDef] = []
-            for number, part in enumerate(chosen, start=1):
-                copied = client.upload_part_copy(
-                    Bucket=bucket,
-                    Key=path,
-                    UploadId=begun["UploadId"],
-                    PartNumber=number,
-                    CopySource={"Bucket": bucket, "Key": part.path},
-                    CopySourceIfMatch=part.etag,
-                )
-                if "ETag" not in copied.get("CopyPartResult", {}):
-                    client.abort_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"])
-                    return False
-                done.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
-            client.complete_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"], MultipartUpload={"Parts": done})
-        except BaseException:
-            client.abort_multipart_upload(Bucket=bucket, Key=path, UploadId=begun["UploadId"])
-            raise
-        return True
+        target = self._connection.path(info.key)
+        self._multipart.copy(self._whole(upload_id), target, info.size_bytes, info.content_type, metadata)
 
-    def _regrouped(self, chosen: Sequence[StoredPart]) -> Iterator[bytes]:
-        gathered = bytearray()
-        for part in chosen:
-            for chunk in self._chunks_of(part):
-                gathered += chunk
-                while len(gathered) >= PART_BYTES:
-                    yield bytes(gathered[:PART_BYTES])
-                    del gathered[:PART_BYTES]
-        if gathered:
-            yield bytes(gathered)
+    def _drop(self, upload_id: str) -> None:
+        if (named := self._named(upload_id)) is not None:
+            self._multipart.abort(self._whole(upload_id), named)
+        self._connection.remove(self._whole(upload_id))
+        self._connection.remove(self._mark(upload_id))
 
-    def _delete_all(self, folder: str) -> None:
-        # One by one: the batch form needs a checksum that stores disagree about.
-        for part in self._stored(folder):
-            self._connection.client.delete_object(Bucket=self._connection.bucket, Key=part.path)
+    def _abort_unnamed(self, before: datetime) -> int:
+        prefix = self._connection.path("uploads/")
+        aborted = 0
+        for path, multipart, begun_at in self._multipart.unfinished(prefix):
+            upload_id = path.removeprefix(prefix).partition("/")[0]
+            if begun_at < before and self._named(check_upload_id(upload_id)) != multipart:
+                self._multipart.abort(path, multipart)
+                aborted += 1
+        return aborted
+
+
+def _spans(parts: Sequence[ArrivedPart]) -> list[Span]:
+    """Where each part lies in the whole."""
+    firsts = accumulate((part.size_bytes for part in parts), initial=0)
+    return [Span(part.number, first, part.size_bytes) for part, first in zip(parts, firsts, strict=False)]
