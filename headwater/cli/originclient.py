@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
@@ -15,6 +16,8 @@ DEFAULT_API: Final = "http://127.0.0.1:7080"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 60.0  # assembling a large master takes a while
 CONNECTIONS: Final = 16
+REFUSED_BY_STORE: Final = "refused-by-store"  # an S3 store said no to a part: its own words are in the message
+_S3_CODE: Final = re.compile(r"<Error>.*<Code>([A-Za-z]{1,64})</Code>", re.DOTALL)
 
 ApiOption = Annotated[str, typer.Option("--api", envvar="HEADWATER_API", help="Base URL of the origin's API.")]
 
@@ -62,9 +65,10 @@ class OriginClient:
             )
         return content
 
-    async def put_part(self, url: str, body: AsyncIterator[bytes], size: int, digest: str) -> None:
-        headers = {"Content-Digest": digest, "Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        await self._send("PUT", url, content=body, headers=headers)
+    async def put_part(self, url: str, body: AsyncIterator[bytes], size: int, headers: Mapping[str, str]) -> None:
+        """`headers` are those that the origin said for this part; no token goes with them."""
+        said = {"Content-Length": str(size), "Content-Type": "application/octet-stream", **headers}
+        await self._send("PUT", url, content=body, headers=said)
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
@@ -87,7 +91,10 @@ class OriginClient:
             kind = str(problem["type"]).removeprefix("urn:headwater:problem:")
             return OriginRefused(answer.status_code, kind, str(problem["detail"]), problem)
         except (ValueError, KeyError, TypeError):
-            detail = f"{answer.url.scheme}://{answer.url.netloc.decode()} answered {answer.status_code} {answer.reason_phrase}"
+            where = f"{answer.url.scheme}://{answer.url.netloc.decode()}"
+            if code := _S3_CODE.search(answer.text):
+                return OriginRefused(answer.status_code, REFUSED_BY_STORE, f"the store {where} refused it: {code[1]}", {})
+            detail = f"{where} answered {answer.status_code} {answer.reason_phrase}"
             return OriginRefused(
                 answer.status_code, "not-headwater", f"{detail}; is it a Headwater origin? Name it with --api.", {}
             )

@@ -23,7 +23,14 @@ def upload_answer(state: UploadState) -> Json:
 
 
 def _part(part: PartState) -> Json:
-    return {"number": part.number, "size": part.size_bytes, "url": part.url, "arrived": part.arrived, "sha256": part.sha256}
+    return {
+        "number": part.number,
+        "size": part.size_bytes,
+        "url": part.url,
+        "headers": dict(part.headers),
+        "arrived": part.arrived,
+        "sha256": part.sha256,
+    }
 
 
 def video_answer(video: Video, route: Route | None) -> Json:

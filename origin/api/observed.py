@@ -51,6 +51,8 @@ STATUS_OF: Final = {
     Refusal.NOT_A_STREAM: (409, "Not a stream"),
     Refusal.NOT_IN_PARTS: (409, "Not in parts"),
     Refusal.NOT_CONCATENABLE: (409, "Not concatenable"),
+    Refusal.NO_SUCH_PART: (422, "No such part"),
+    Refusal.DIGESTS: (422, "Digests missing"),
 }
 # Players, load tests and pages of other sites may read; only pages of this origin write.
 CORS: Final = {"Access-Control-Allow-Origin": "*"}

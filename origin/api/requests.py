@@ -16,6 +16,7 @@ from headwater.rules.names import InvalidName, VideoId, parse_video_id
 from headwater.runtime.problems import Problem
 from origin.catalogue.ledger import NewVideo
 from origin.catalogue.videos import Position
+from origin.objects.parts import PartDigests
 from origin.uploads.beginning import IdempotencyKey
 from origin.uploads.planning import MAX_PARTS
 
@@ -88,6 +89,20 @@ class CompleteRequest(BaseModel):
     parts: list[PartDigest] = Field([], max_length=MAX_PARTS)
 
 
+class SignedPart(PartDigest):
+    """A part to be sent: the MD5 (hex) too, which stores that are not ours check."""
+
+    md5: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+
+
+class SignRequest(BaseModel):
+    """The body of `POST …/upload/parts`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    parts: list[SignedPart] = Field(min_length=1, max_length=MAX_PARTS)
+
+
 Said = TypeVar("Said", bound=BaseModel)
 
 
@@ -102,6 +117,12 @@ async def read_digests(request: web.Request) -> dict[int, str]:
         return {}
     said = await _read(request, CompleteRequest, MAX_DIGESTS_BYTES)
     return {part.number: part.sha256 for part in said.parts}
+
+
+async def read_part_digests(request: web.Request) -> dict[int, PartDigests]:
+    """What the creator says that these parts will have. Raises Problem as above."""
+    said = await _read(request, SignRequest, MAX_DIGESTS_BYTES)
+    return {part.number: PartDigests(part.sha256, part.md5) for part in said.parts}
 
 
 async def _read(request: web.Request, model: type[Said], most_bytes: int) -> Said:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from origin.api.answers import upload_answer
 from origin.api.permission import Permission
-from origin.api.requests import idempotency_key, read_digests, read_new_video, video_id_in
+from origin.api.requests import idempotency_key, read_digests, read_new_video, read_part_digests, video_id_in
 from origin.uploads.beginning import Wanted
 from origin.uploads.intake import Intake
 
@@ -27,6 +27,7 @@ class Uploading:
             web.post("/api/v1/videos", self.begin),
             web.get("/api/v1/videos/{video_id}/upload", self.state),
             web.delete("/api/v1/videos/{video_id}/upload", self.discard),
+            web.post("/api/v1/videos/{video_id}/upload/parts", self.sign),
             web.post("/api/v1/videos/{video_id}/upload/complete", self.complete),
         ]
 
@@ -46,6 +47,12 @@ class Uploading:
         creator = await self._permission.creator(request)
         await self._intake.discard(creator, video_id_in(request))
         return web.Response(status=204, headers=PRIVATE)
+
+    async def sign(self, request: web.Request) -> web.Response:
+        """URLs for the parts whose digests are said: a store that checks Content-MD5 has it signed."""
+        creator = await self._permission.creator(request)
+        said = await read_part_digests(request)
+        return web.json_response(upload_answer(await self._intake.sign(creator, video_id_in(request), said)), headers=PRIVATE)
 
     async def complete(self, request: web.Request) -> web.Response:
         creator = await self._permission.creator(request)

@@ -142,6 +142,28 @@ upload_parts = Table(
     Column("arrived_at", Float, nullable=False),
 )
 
+# What a creator said that a part will have: its URL is signed with it, and its bytes are checked by it when they are first read.
+part_digests = Table(
+    "part_digests",
+    metadata,
+    Column("upload_id", String(32), ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("md5", String(32), nullable=False, server_default=""),
+)
+
+# Events that have to leave, written in the transaction that makes them true. `id` stays the same however often one is sent.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("published_at", Float),
+    Index("ix_outbox_waiting", "published_at", "created_at"),
+)
+
 # The job ledger owns what must not be lost: the task cluster may forget everything. `upload.complete` is the insert
 # of this row, in the transaction that completes the upload.
 jobs = Table(

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from headwater.runtime.httpsite import CannotStart
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import FileStore, S3Store, Store
 from origin.objects.fileparts import FilePartStore
@@ -13,7 +14,7 @@ from origin.objects.files import FileObjects
 from origin.objects.interface import TierStore
 from origin.objects.parts import PartStore
 from origin.objects.s3 import S3Objects
-from origin.objects.s3parts import S3PartStore
+from origin.objects.s3parts import LEAST_PART_BYTES, S3PartStore
 
 
 def open_store(store: Store, data: Path) -> TierStore:
@@ -32,6 +33,10 @@ def open_part_store(store: Store, deployment: Deployment) -> PartStore:
             secret = part_url_secret(deployment.data)
             return FilePartStore(FileObjects(deployment.data / store.path), deployment.origin.public_url, secret)
         case S3Store():
+            uploads = deployment.origin.uploads
+            if min(uploads.part_size, uploads.min_part_size) < LEAST_PART_BYTES:
+                cure = "set origin.uploads.part_size and origin.uploads.min_part_size to 5 MiB or more"
+                raise CannotStart(f"S3 joins parts of 5 MiB and more, but smaller ones are allowed here: {cure}.")
             return S3PartStore(S3Objects(store))
 
 

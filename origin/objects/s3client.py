@@ -97,6 +97,12 @@ class S3Connection:
                 return None
             raise
 
+    def listed(self, prefix: str) -> Iterator[tuple[str, int, str, float]]:
+        """(path, size in bytes, ETag, Unix seconds) of the objects below `prefix`."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                yield entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"].timestamp()
+
     def put_small(self, path: str, body: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=path, Body=body, ContentMD5=content_md5(body))
 

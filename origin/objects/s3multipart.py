@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 1024 * 1024
 COPY_AT_ONCE_BYTES: Final = 5 * 1024**3  # S3's limit for a copy in one request
 COPY_PIECE_BYTES: Final = 1024**3
+GATHERED_BYTES: Final = 16 * 1024 * 1024  # times S3's 10,000 parts is 156 GiB
 _GONE: Final = frozenset({"NoSuchUpload", "404", "NoSuchKey", "NotFound"})
 
 
@@ -40,9 +41,10 @@ class StoredPart:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of an object that a part is copied from: `first` to `first + size_bytes`."""
+    """The bytes that part `number` is made of: `first` to `first + size_bytes` of the object at `path`."""
 
     number: int
+    path: str
     first: int
     size_bytes: int
 
@@ -101,11 +103,11 @@ class Multipart:
             for upload in page.get("Uploads", []):
                 yield upload["Key"], upload["UploadId"], upload["Initiated"]
 
-    def chunks(self, path: str, span: Span) -> Iterator[bytes]:
+    def chunks(self, span: Span) -> Iterator[bytes]:
         """The span's bytes. Servers that answer a range with the whole object are understood."""
         if not span.size_bytes:
             return
-        answer = self._client.get_object(Bucket=self._bucket, Key=path, Range=span.range)
+        answer = self._client.get_object(Bucket=self._bucket, Key=span.path, Range=span.range)
         skip = 0 if "ContentRange" in answer else span.first
         wanted = span.size_bytes
         with closing(answer["Body"]) as body:
@@ -117,40 +119,63 @@ class Multipart:
                     yield useful
 
     def copied(
-        self, source: str, target: str, spans: Sequence[Span], content_type: str, metadata: Mapping[str, str]
+        self, spans: Sequence[Span], target: str, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[str, list[StoredPart]]:
-        """(upload id, parts) of a new upload of `target` from bytes of `source`; through us where the store does not copy."""
-        for make in (self._copied, self._carried):
+        """(upload id, parts) of a new upload of `target`; the bytes come through us where the store does not copy."""
+        for make in (self.copy_part, self.carry_part):
             upload_id = self.create(target, content_type, metadata)
             try:
-                etags = list(takewhile(bool, (make(source, target, upload_id, span) for span in spans)))
+                etags = list(takewhile(bool, (make(span, target, upload_id) for span in spans)))
             except BaseException:
                 with suppress(ClientError):
                     self.abort(target, upload_id)
                 raise
             if len(etags) == len(spans):
-                return upload_id, [
-                    StoredPart(span.number, span.size_bytes, etag, 0.0) for span, etag in zip(spans, etags, strict=True)
-                ]
+                made = zip(spans, etags, strict=True)
+                return upload_id, [StoredPart(span.number, span.size_bytes, etag, 0.0) for span, etag in made]
             self.abort(target, upload_id)
         raise AssertionError("parts that we send have an ETag")
 
-    def _copied(self, source: str, target: str, upload_id: str, span: Span) -> str:
+    def gathered(self, spans: Sequence[Span], target: str, content_type: str) -> tuple[str, list[StoredPart]]:
+        """As `copied`, for spans too small to be parts: their bytes go through this process."""
+        upload_id = self.create(target, content_type, {})
+        done: list[StoredPart] = []
+        held = bytearray()
+        try:
+            for chunk in chain.from_iterable(map(self.chunks, spans)):
+                held += chunk
+                if len(held) >= GATHERED_BYTES:
+                    done.append(self._send_part(target, upload_id, len(done) + 1, bytes(held)))
+                    held.clear()
+            if held or not done:
+                done.append(self._send_part(target, upload_id, len(done) + 1, bytes(held)))
+        except BaseException:
+            with suppress(ClientError):
+                self.abort(target, upload_id)
+            raise
+        return upload_id, done
+
+    def _send_part(self, target: str, upload_id: str, number: int, body: bytes) -> StoredPart:
+        sent = self._client.upload_part(
+            Bucket=self._bucket, Key=target, UploadId=upload_id, PartNumber=number, Body=body, ContentMD5=content_md5(body)
+        )
+        return StoredPart(number, len(body), sent["ETag"], 0.0)
+
+    def copy_part(self, span: Span, target: str, upload_id: str) -> str:
         """The new part's ETag; "" when the store does not copy: small ones take the request for one with an empty body."""
         answer = self._client.upload_part_copy(
             Bucket=self._bucket,
             Key=target,
             UploadId=upload_id,
             PartNumber=span.number,
-            CopySource={"Bucket": self._bucket, "Key": source},
+            CopySource={"Bucket": self._bucket, "Key": span.path},
             CopySourceRange=span.range,
         )
         return answer.get("CopyPartResult", {}).get("ETag", "")
 
-    def _carried(self, source: str, target: str, upload_id: str, span: Span) -> str:
-        body = b"".join(self.chunks(source, span))
-        part = {"Bucket": self._bucket, "Key": target, "UploadId": upload_id, "PartNumber": span.number}
-        return self._client.upload_part(**part, Body=body, ContentMD5=content_md5(body))["ETag"]  # type: ignore[arg-type]
+    def carry_part(self, span: Span, target: str, upload_id: str) -> str:
+        """The new part's ETag; its bytes go through this process."""
+        return self._send_part(target, upload_id, span.number, b"".join(self.chunks(span))).etag
 
     def copy(self, source: str, target: str, size_bytes: int, content_type: str, metadata: Mapping[str, str]) -> None:
         """A copy with other metadata, on the store's side."""
@@ -165,8 +190,8 @@ class Multipart:
             )
             return
         spans = [
-            Span(number, first, min(COPY_PIECE_BYTES, size_bytes - first))
+            Span(number, source, first, min(COPY_PIECE_BYTES, size_bytes - first))
             for number, first in enumerate(range(0, size_bytes, COPY_PIECE_BYTES), start=1)
         ]
-        upload_id, parts = self.copied(source, target, spans, content_type, metadata)
+        upload_id, parts = self.copied(spans, target, content_type, metadata)
         self.complete(target, upload_id, parts)

@@ -13,9 +13,10 @@ from headwater.runtime.metrics import counter
 from origin.catalogue import ledger
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import LedgerPart, Upload
+from origin.catalogue.saiddigests import said_digests
 from origin.catalogue.schema import Dialect, Form
 from origin.objects.interface import ObjectNotFound, ObjectStore
-from origin.objects.parts import ArrivedPart, PartsDamaged, PartsMissing, PartStore
+from origin.objects.parts import ArrivedPart, PartDigests, PartsDamaged, PartsMissing, PartStore
 from origin.uploads.beginning import UPLOADS
 from origin.uploads.planning import Plan, Shortfall, damage_of, digest_of_parts, shortage_of, shortfall
 from origin.uploads.refusal import Refusal, UploadRefused
@@ -67,11 +68,15 @@ class Finishing:
         await self._parts.begin(upload.id)
         async with reading(self._catalogue) as connection:
             recorded = await ledger.recorded_parts(connection, upload.id)
+            said = await said_digests(connection, upload.id)
         if not (arrived := await self._parts.arrived(upload.id)):
             return [ArrivedPart(part.number, part.size_bytes, part.sha256, part.arrived_at) for part in recorded]
         # Of parts that passed through here the ledger has the digest, also where the store does not learn it.
         known = {(part.number, part.size_bytes): part.sha256 for part in recorded} if upload.dialect is not Dialect.PARTS else {}
-        return [replace(part, sha256=part.sha256 or known.get((part.number, part.size_bytes), "")) for part in arrived]
+        return [
+            replace(part, sha256=part.sha256 or known.get((part.number, part.size_bytes), "") or _said_of(part, said))
+            for part in arrived
+        ]
 
     def _parts_to_assemble(self, upload: Upload, present: Sequence[ArrivedPart], digests: Mapping[int, str]) -> list[ArrivedPart]:
         """The parts in order, all of them there with the right size, each with its digest if anyone knows it.
@@ -120,6 +125,12 @@ class Finishing:
             detail = f"the assembled file has {master.size_bytes} bytes, {upload.size_bytes} were declared; begin a new upload"
             raise UploadRefused(Refusal.SIZE_DIFFERS, detail)
         return master.sha256, master.key
+
+
+def _said_of(part: ArrivedPart, said: Mapping[int, PartDigests]) -> str:
+    """A store that took bytes with the MD5 that was said took that part; its SHA-256 is still to be checked. "" if it did not."""
+    digests = said.get(part.number)
+    return digests.sha256 if digests is not None and part.md5 and digests.md5 == part.md5 else ""
 
 
 def _number(part: ArrivedPart) -> int:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -31,9 +31,10 @@ from headwater.settings.origin import Uploads
 from origin.catalogue import ledger
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import LedgerPart, Upload
+from origin.catalogue.saiddigests import say_digests
 from origin.catalogue.schema import Dialect, Form, VideoState
 from origin.objects.interface import ObjectStore
-from origin.objects.parts import ArrivedPart, PartStore
+from origin.objects.parts import ArrivedPart, DigestsUnknown, PartDigests, PartStore
 from origin.uploads.beginning import UPLOADS, Beginning, IdempotencyKey, Wanted
 from origin.uploads.creator import Creator
 from origin.uploads.finding import Turns, find_upload
@@ -46,13 +47,15 @@ NO_DIGESTS: Final[Mapping[int, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """One part as the creator sees it: `url` is None when nothing more is to be sent; `sha256` is hex where it is known."""
+    """One part as the creator sees it. `url` is None when nothing more is to be sent, or when its digests have to be said before
+    (`sign`); `headers` go with the part's bytes. `sha256` is hex where it is known."""
 
     number: int
     size_bytes: int
     url: str | None
     arrived: bool
     sha256: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,30 @@ class Intake:
         arrived = {part.number: part for part in await self.finishing.present(upload)}
         parts = tuple(self._part_state(upload, number, arrived.get(number), expires_at) for number in plan_of(upload).numbers())
         return UploadState(video_id, upload.part_size_bytes, parts, expires_at)
+
+    async def sign(self, creator: Creator, video_id: VideoId, said: Mapping[int, PartDigests]) -> UploadState:
+        """URLs for these parts that take the bytes with these digests and no others. Raises UploadRefused.
+
+        What is said is kept, so that a part which does not have its SHA-256 when it is first read can be named.
+        """
+        upload = await self._in_parts(creator, video_id)
+        if upload.completed_at is not None:
+            raise UploadRefused(Refusal.COMPLETED, f"the upload of {video_id} is complete; nothing more is to be sent")
+        plan = plan_of(upload)
+        if strange := sorted(number for number in said if number not in plan.numbers()):
+            raise UploadRefused(Refusal.NO_SUCH_PART, f"part {strange[0]} is not of this upload, which has {plan.parts} parts")
+        async with writing(self.catalogue) as connection:
+            await say_digests(connection, upload.id, said)
+        await self.parts.begin(upload.id)
+        expires_at = int(self.clock() + self.limits.url_lifetime)
+        signed = []
+        for number, digests in sorted(said.items()):
+            try:
+                request = await self.parts.signed(upload.id, number, plan.size_of(number), expires_at, digests)
+            except DigestsUnknown as error:
+                raise UploadRefused(Refusal.DIGESTS, f"part {number}: {error}") from error
+            signed.append(PartState(number, plan.size_of(number), request.url, False, None, request.headers))
+        return UploadState(video_id, upload.part_size_bytes, tuple(signed), expires_at)
 
     async def complete(self, creator: Creator, video_id: VideoId, digests: Mapping[int, str] = NO_DIGESTS) -> VideoState:
         """Makes the master and hands the video to the transcoder. Returns the video's state. Raises UploadRefused.

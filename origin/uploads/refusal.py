@@ -29,6 +29,8 @@ class Refusal(StrEnum):
     NOT_A_STREAM = "not-a-stream"
     NOT_IN_PARTS = "not-in-parts"
     NOT_CONCATENABLE = "not-concatenable"
+    NO_SUCH_PART = "part-not-planned"
+    DIGESTS = "digests-missing"
 
 
 class UploadRefused(Exception):

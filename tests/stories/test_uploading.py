@@ -196,3 +196,25 @@ async def test_complete_checks_the_digests_that_the_creator_says(creator: Creato
 async def test_digests_that_are_none_are_refused(creator: Creator, said: dict[str, object]) -> None:
     begun = await creator.begin(4)
     assert (await creator.complete(begun.body["video_id"], json=said)).problem == "invalid-request"
+
+
+async def test_a_part_whose_digests_were_said_has_a_url_with_the_headers_to_send(creator: Creator) -> None:
+    begun = await creator.begin(len(CLIP), part_size=PART)
+    video_id = begun.body["video_id"]
+    part = await creator.signed(video_id, 3, CLIP[2 * PART :])
+    assert part["headers"] == {"Content-Digest": content_digest(CLIP[2 * PART :])}
+    assert (await creator.put(part, CLIP[2 * PART :])).status == 204
+    assert [one["arrived"] for one in (await creator.state(video_id)).body["parts"]] == [False, False, True]
+
+
+async def test_digests_of_parts_that_are_not_planned_or_no_longer_wanted_are_refused(creator: Creator) -> None:
+    video_id = await creator.upload(b"a clip")
+    said = {"parts": [{"number": 1, "sha256": "0" * 64, "md5": "0" * 32}]}
+    late = await creator.ask("POST", f"/api/v1/videos/{video_id}/upload/parts", json=said)
+    assert (late.status, late.problem) == (409, "upload-completed")
+    open_id = (await creator.begin(5)).body["video_id"]
+    said["parts"][0]["number"] = 2
+    strange = await creator.ask("POST", f"/api/v1/videos/{open_id}/upload/parts", json=said)
+    assert (strange.status, strange.problem) == (422, "part-not-planned")
+    said["parts"][0]["md5"] = "no"
+    assert (await creator.ask("POST", f"/api/v1/videos/{open_id}/upload/parts", json=said)).problem == "invalid-request"

@@ -1,6 +1,7 @@
 // Sends one file: parts to pre-signed URLs, each with its SHA-256; what arrived before a reload is not sent again.
 
 import { ApiProblem, ask, problemOf, videoAt } from "./api.js";
+import { md5 } from "./md5.js";
 
 const AT_ONCE = 3;
 const TRIES = 5;
@@ -27,7 +28,7 @@ export async function upload(file, { title, description }, progress, signal) {
   const worker = async () => {
     for (let part = waiting.shift(); part; part = waiting.shift()) {
       const start = (part.number - 1) * partSize;
-      await sendPart(part, file.slice(start, start + part.size), signal, (count) => {
+      await sendPart(videoId, part, file.slice(start, start + part.size), signal, (count) => {
         sent.set(part.number, count);
         report();
       });
@@ -68,14 +69,15 @@ async function resumed(file) {
   }
 }
 
-async function sendPart(part, blob, signal, progress) {
+async function sendPart(videoId, part, blob, signal, progress) {
   const bytes = await blob.arrayBuffer();
-  const digest = `sha-256=:${base64(await crypto.subtle.digest("SHA-256", bytes))}:`;
+  const sha256 = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   let pause = FIRST_PAUSE_MS;
   for (let attempt = 1; ; attempt += 1) {
     signal.throwIfAborted();
     try {
-      await put(part.url, bytes, digest, signal, progress);
+      const { url, headers } = await placeOf(videoId, part, bytes, sha256);
+      await put(url, bytes, headers, signal, progress);
       return progress(part.size);
     } catch (error) {
       progress(0);
@@ -87,14 +89,22 @@ async function sendPart(part, blob, signal, progress) {
   }
 }
 
+/** Where the part goes and with which headers. A store that is not the origin's own wants its MD5 signed. */
+async function placeOf(videoId, part, bytes, sha256) {
+  if (part.url) return { url: part.url, headers: { "Content-Digest": `sha-256=:${base64(sha256)}:` } };
+  const said = { number: part.number, sha256: hex(sha256), md5: hex(md5(bytes)) };
+  const { parts } = await ask(`${videoAt(videoId)}/upload/parts`, { method: "POST", body: { parts: [said] } });
+  return parts[0];
+}
+
 /** XMLHttpRequest, because fetch tells nothing while it sends. */
-function put(url, bytes, digest, signal, progress) {
+function put(url, bytes, headers, signal, progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
     signal.addEventListener("abort", stop, { once: true });
     request.open("PUT", url);
-    request.setRequestHeader("Content-Digest", digest);
+    for (const [name, text] of Object.entries(headers)) request.setRequestHeader(name, text);
     request.upload.onprogress = (event) => progress(event.loaded);
     request.onerror = () => reject(new ApiProblem(0, "unreachable", "The connection to the object store was lost."));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
@@ -113,6 +123,10 @@ function put(url, bytes, digest, signal, progress) {
   });
 }
 
-function base64(buffer) {
-  return btoa(String.fromCharCode(...new Uint8Array(buffer)));
+function base64(bytes) {
+  return btoa(String.fromCharCode(...bytes));
+}
+
+function hex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -97,7 +97,8 @@ async def test_without_an_md5_nothing_is_signed(store: S3PartStore) -> None:
 
 async def test_several_who_begin_at_once_agree_on_one_multipart_upload(ceph_bucket: S3Store) -> None:
     stores = [S3PartStore(S3Objects(ceph_bucket)) for _ in range(5)]  # as many processes
-    await asyncio.gather(*(store.begin(UPLOAD) for store in stores))
+    signing = (store.signed(UPLOAD, 1, 99, time.time() + 60, digests(PARTS[2])) for store in stores)
+    await asyncio.gather(*signing)
     assert len(unfinished(S3Objects(ceph_bucket))) == 1
 
 
@@ -113,7 +114,7 @@ async def test_discarding_and_sweeping_leave_no_multipart_upload(
     # One whose process was killed between beginning it and noting it, and one in use.
     connection = objects.connection
     connection.client.create_multipart_upload(Bucket=connection.bucket, Key=connection.path("uploads/killed/whole"))
-    await store.begin("in-use")
+    await store.signed("in-use", 1, 99, time.time() + 60, digests(PARTS[2]))
     assert await store.sweep(3600) == 0
     assert await store.sweep(-3600) == 1
     assert [upload["Key"] for upload in unfinished(objects)] == [connection.path("uploads/in-use/whole")]
@@ -155,6 +156,26 @@ async def test_a_completion_killed_before_any_step_is_gone_on_with(
     made = await again.complete(UPLOAD, "masters/v", listed, "video/mp4")
     assert made.sha256 == hashlib.sha256(b"".join(PARTS)).hexdigest()
     assert [info.key async for info in S3Objects(ceph_bucket).list("")] == ["masters/v"]
+
+
+async def test_parts_that_the_origin_wrote_as_objects_join_those_that_were_sent(
+    store: S3PartStore, objects: S3Objects, http: aiohttp.ClientSession
+) -> None:
+    """A stream's parts are objects, since its last one grows; a creator may go on with it by parts."""
+    connection = objects.connection
+    for sent in ((), (2,)):
+        upload_id = f"stream-{len(sent)}"
+        for number, body in enumerate(PARTS, start=1):
+            if number in sent:
+                request = await store.signed(upload_id, number, len(body), time.time() + 60, digests(body))
+                assert await put(http, request.url, body, Content_MD5=request.headers["Content-MD5"]) == 200
+            else:
+                connection.put_small(store.written_path(upload_id, number), body)
+        arrived = await store.arrived(upload_id)
+        assert [(part.number, part.md5) for part in arrived] == [(n, digests(body).md5) for n, body in enumerate(PARTS, 1)]
+        made = await store.complete(upload_id, f"masters/{upload_id}", arrived, "video/mp4")
+        assert made.sha256 == hashlib.sha256(b"".join(PARTS)).hexdigest()
+    assert [info.key async for info in objects.list("")] == ["masters/stream-0", "masters/stream-1"]
 
 
 async def test_bytes_that_flip_below_the_store_name_their_part_which_alone_is_sent_again(
