@@ -13,8 +13,14 @@ TYPE_PREFIX = "urn:headwater:problem:"
 
 
 def problem_body(status: int, kind: str, title: str, detail: str, extra: Mapping[str, Any] | None = None) -> bytes:
-    """`kind` is the stable word that clients may act on, such as `part-hash-mismatch`."""
-    members = {"type": TYPE_PREFIX + kind, "title": title, "status": status, "detail": detail, **(extra or {})}
+    """`kind` is the stable word that clients may act on, such as `part-hash-mismatch`; or the URI of a registered type."""
+    members = {
+        "type": kind if kind.startswith("https://") else TYPE_PREFIX + kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **(extra or {}),
+    }
     return json.dumps(members).encode()
 
 

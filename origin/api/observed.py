@@ -15,6 +15,8 @@ from headwater.runtime.metrics import counter, histogram
 from headwater.runtime.problems import Problem
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
 from origin.objects.interface import ObjectStoreFailed
+from origin.uploads.dialects.bodies import CORS as DIALECT_CORS
+from origin.uploads.dialects.routes import is_dialect
 from origin.uploads.refusal import Refusal, UploadRefused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,6 +72,8 @@ def observing(log: Log) -> Middleware:
             response.headers[TRACEPARENT] = trace.header()
             if request.method in ("GET", "HEAD") and request.path.startswith("/api/"):
                 response.headers.update(CORS)
+            elif is_dialect(request.path):
+                response.headers.update(DIALECT_CORS)
         seconds = time.perf_counter() - started
         route = _route(request)
         REQUESTS.labels(request.method if request.method in METHODS else "other", route, str(response.status)).inc()

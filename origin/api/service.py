@@ -29,7 +29,9 @@ from origin.objects.interface import ObjectStore
 from origin.objects.open import open_part_store, open_store
 from origin.objects.parts import PartStore
 from origin.tiers.open import open_tiers
+from origin.uploads.dialects.routes import dialect_routes
 from origin.uploads.intake import Intake
+from origin.uploads.streams import Streams
 from signer.keyring import KeyRing
 
 MOST_BETWEEN_COLLECTIONS_S = 3600.0
@@ -71,6 +73,7 @@ def api_app(
     )
     permission = Permission(catalogue, lambda: snapshot().deployment.origin.uploads.require_tokens)
     app.add_routes(Uploading(intake, permission).routes())
+    app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
     app.add_routes(part_routes(stores.parts))
     app.add_routes(page_routes())
@@ -98,6 +101,8 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
 async def collecting(intake: Intake, keep_unfinished_s: float, log: Log) -> None:
     """Collects for ever, often enough that nothing stays much longer than it should."""
     while True:
+        if finished := await Streams(intake).finish_whole():
+            log.info("finished uploads that had all their bytes", uploads=finished)
         if collected := await intake.collect_abandoned():
             log.info("collected abandoned uploads", uploads=collected)
         await asyncio.sleep(min(MOST_BETWEEN_COLLECTIONS_S, keep_unfinished_s / 10))

@@ -69,7 +69,7 @@ def plan_upload(size_bytes: int, wanted_part_size: int | None, limits: Uploads) 
     least = -(-size_bytes // MAX_PARTS)
     if wanted_part_size is None:
         grown = -(-least // MIB) * MIB
-        return Plan(size_bytes, max(limits.part_size, grown))
+        return Plan(size_bytes, limits.part_size if least <= limits.part_size else grown)
     if not limits.min_part_size <= wanted_part_size <= limits.max_part_size:
         detail = f"part_size may be {limits.min_part_size} to {limits.max_part_size} bytes, not {wanted_part_size}"
         raise UploadRefused(Refusal.PART_SIZE, detail)

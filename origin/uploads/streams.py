@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from headwater.rules.names import VideoId
@@ -68,7 +68,7 @@ class Checksum:
 @dataclass(frozen=True, slots=True)
 class Append:
     """One request's bytes: from `offset` on. `length` where the client announces it; `size` where it tells the whole file's;
-    `last`: the file ends with them, whatever was declared."""
+    `last`: the file ends with them, whatever was declared; `told` is called with each offset that is stored meanwhile."""
 
     offset: int
     chunks: AsyncIterator[bytes]
@@ -76,6 +76,7 @@ class Append:
     size: int | None = None
     last: bool = False
     checksum: Checksum | None = None
+    told: Callable[[int], Awaitable[None]] | None = None
 
 
 class Interrupted(Exception):
@@ -86,26 +87,28 @@ class Streams:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         self._parts: PartStore = intake.parts
+        self.limits = intake.limits
+        self.clock = intake.clock
 
     async def begin(self, creator: Creator, wanted: Wanted) -> StreamState:
         """Raises UploadRefused."""
         video_id = await self._intake.beginning.begin(creator, wanted)
-        upload = await self._stream(creator, video_id)
+        upload = await self.upload(creator, video_id)
         await self._parts.begin(upload.id)
         return StreamState(upload, 0, self._expiry(upload, []))
 
     async def state(self, creator: Creator, video_id: VideoId) -> StreamState:
         """How far it is. Ends a request that still appends: its client asks because it lost that one. Raises UploadRefused."""
         async with self._intake.turns.take(video_id):
-            return await self._finished_if_whole(creator, await self._stream(creator, video_id))
+            return await self._finished_if_whole(creator, await self.upload(creator, video_id))
 
     async def append(self, creator: Creator, video_id: VideoId, append: Append) -> StreamState:
         """Stores the bytes; finishes the upload when all are there. Raises UploadRefused, Interrupted."""
         async with self._intake.turns.take(video_id) as displaced:
-            upload = await self._sized(await self._stream(creator, video_id), append.size)
+            upload = await self._sized(await self.upload(creator, video_id), append.size)
             progress = self._progress(upload, await self._intake.finishing.present(upload))
             self._check(upload, progress, append)
-            writer = PartWriter(self._intake, upload, progress, held_back=append.checksum is not None)
+            writer = PartWriter(self._intake, upload, progress, append.told, held_back=append.checksum is not None)
             try:
                 outcome = await self._receive(writer, upload, append, displaced)
             finally:
@@ -125,7 +128,7 @@ class Streams:
         `wanted.video` gets its size from the pieces, which `joined_size` tells.
         """
         sources = [await self._piece(creator, piece) for piece in pieces]
-        upload = await self._stream(creator, await self._intake.beginning.begin(creator, wanted))
+        upload = await self.upload(creator, await self._intake.beginning.begin(creator, wanted))
         await self._parts.begin(upload.id)
         rows: list[LedgerPart] = []
         for source in sources:
@@ -138,7 +141,11 @@ class Streams:
         await self._intake.finishing.finish(upload, NO_DIGESTS)
         for source in sources:
             await self._intake.discard(creator, source.video_id)
-        return await self._state(await self._stream(creator, upload.video_id))
+        return await self._state(await self.upload(creator, upload.video_id))
+
+    async def discard(self, creator: Creator, video_id: VideoId) -> None:
+        """Ends an upload that is not completed, with what came of it. Raises UploadRefused."""
+        await self._intake.discard(creator, (await self.upload(creator, video_id)).video_id)
 
     async def joined_size(self, creator: Creator, pieces: list[VideoId]) -> int:
         """Bytes of the pieces together. Raises UploadRefused for what is no piece, or not whole."""
@@ -150,20 +157,23 @@ class Streams:
             candidates = await ledger.open_streams(connection)
         finished = 0
         for upload in candidates:
-            if upload.dialect is Dialect.IETF:
-                continue  # its client says when it is complete
-            manager = Creator(upload.creator, manages=True)
-            finished += (await self.state(manager, upload.video_id)).finished
+            if upload.dialect is Dialect.IETF or (await self._state(upload)).offset != upload.size_bytes:
+                continue  # still arriving, which must not be disturbed; a client of the draft says itself when it is complete
+            try:
+                finished += (await self.state(Creator(upload.creator, manages=True), upload.video_id)).finished
+            except UploadRefused:
+                continue  # its client is told the reason when it asks
         return finished
 
-    async def _stream(self, creator: Creator, video_id: VideoId) -> Upload:
+    async def upload(self, creator: Creator, video_id: VideoId) -> Upload:
+        """The stream's row; disturbs nobody who appends. Raises UploadRefused."""
         upload = await find_upload(self._intake.catalogue, creator, video_id)
         if upload.dialect is Dialect.PARTS:
             raise UploadRefused(Refusal.NOT_A_STREAM, f"the upload of {video_id} arrives in parts: GET …/upload names them")
         return upload
 
     async def _piece(self, creator: Creator, video_id: VideoId) -> Upload:
-        upload = await self._stream(creator, video_id)
+        upload = await self.upload(creator, video_id)
         if upload.form is not Form.PIECE or upload.completed_at is None:
             detail = f"{video_id} is no piece that arrived whole; send it first, with `Upload-Concat: partial`"
             raise UploadRefused(Refusal.NOT_CONCATENABLE, detail)
@@ -179,7 +189,7 @@ class Streams:
         self._intake.beginning.check_size(size)
         async with writing(self._intake.catalogue) as connection:
             await ledger.declare_size(connection, upload, size)
-        return await self._stream(Creator(upload.creator, manages=True), upload.video_id)
+        return await self.upload(Creator(upload.creator, manages=True), upload.video_id)
 
     def _check(self, upload: Upload, progress: Progress, append: Append) -> None:
         if upload.completed_at is not None:
@@ -199,10 +209,7 @@ class Streams:
         most = self._most(upload)
         outcome = "stored"
         try:
-            async for chunk in append.chunks:
-                if displaced.is_set():
-                    outcome = "displaced"
-                    break
+            async for chunk in _until_displaced(append.chunks, displaced):
                 if writer.offset + len(chunk) > most:
                     raise _beyond(writer.offset + len(chunk), most)
                 await writer.write(chunk)
@@ -228,7 +235,7 @@ class Streams:
                 await ledger.close_piece(connection, upload, self._intake.clock())
         else:
             await self._intake.finishing.finish(upload, NO_DIGESTS)
-        return await self._state(await self._stream(creator, upload.video_id))
+        return await self._state(await self.upload(creator, upload.video_id))
 
     async def _state(self, upload: Upload) -> StreamState:
         if upload.completed_at is not None:
@@ -247,11 +254,20 @@ class Streams:
 class PartWriter:
     """Cuts chunks into parts. With `held_back` nothing counts before `settle`; else each part counts as soon as it is full."""
 
-    def __init__(self, intake: Intake, upload: Upload, progress: Progress, *, held_back: bool) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        upload: Upload,
+        progress: Progress,
+        told: Callable[[int], Awaitable[None]] | None,
+        *,
+        held_back: bool,
+    ) -> None:
         self._intake = intake
         self._upload = upload
         self._number = progress.next_number
         self._tail_bytes = progress.tail_bytes
+        self._told = told
         self._held_back = held_back
         self._draft: PartDraft | None = None
         self._full: list[PartDraft] = []
@@ -270,6 +286,8 @@ class PartWriter:
                 self._draft = None
                 if not self._held_back:
                     await self._settle_full()
+                    if self._told is not None:
+                        await self._told(self.offset)
 
     async def settle(self) -> None:
         """Everything that was written counts."""
@@ -303,6 +321,28 @@ class PartWriter:
             row = LedgerPart(part.number, part.size_bytes, part.sha256, part.arrived_at)
             async with writing(self._intake.catalogue) as connection:
                 await ledger.note_part(connection, self._upload.id, row)
+
+
+async def _until_displaced(chunks: AsyncIterator[bytes], displaced: asyncio.Event) -> AsyncIterator[bytes]:
+    """The chunks; raises Interrupted as soon as somebody else wants the turn, also while nothing comes."""
+    stop = asyncio.ensure_future(displaced.wait())
+    try:
+        while True:
+            step = asyncio.ensure_future(anext(chunks, None))
+            try:
+                await asyncio.wait({step, stop}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not step.done():
+                    step.cancel()
+                    await asyncio.gather(step, return_exceptions=True)
+            if step.cancelled():
+                raise Interrupted("displaced")
+            if (chunk := step.result()) is None:
+                return
+            yield chunk
+    finally:
+        stop.cancel()
+        await asyncio.gather(stop, return_exceptions=True)
 
 
 def _beyond(bytes_coming: int, most: int) -> UploadRefused:
