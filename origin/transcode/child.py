@@ -127,6 +127,19 @@ def run_child(
     return ChildResult(ending, process.returncode, bytes(watch.output), watch.error_text())
 
 
+def network_is_cut(folder: Path) -> bool:
+    """Whether this kernel lets children run without a network: in a child, not even loopback has a route."""
+    code = (
+        "import socket, sys\n"
+        "with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:\n"
+        "    try: probe.connect(('127.0.0.1', 9))\n"
+        "    except OSError: sys.exit(0)\n"
+        "sys.exit(1)"
+    )
+    limits = Limits(cpu_s=10, file_bytes=0, stall_s=10)
+    return run_child([sys.executable, "-I", "-S", "-c", code], folder, limits).ending is Ending.DONE
+
+
 def _follow(process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clock: Callable[[], float]) -> bool:
     """Reads both pipes to their end. True when the child made no progress for `stall_s`."""
     assert process.stdout is not None

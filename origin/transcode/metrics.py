@@ -26,4 +26,8 @@ FIRST_PLAYABLE = histogram(
     "From taking a video to its first window being published: viewers can begin.",
     buckets=VIDEO_SECONDS,
 )
+NETWORK_CUT = gauge(
+    "headwater_transcode_network_cut",
+    "1 when ffmpeg and the probe run without a network; 0 where the kernel does not permit it and only their allow-lists hold.",
+)
 LEASES_LOST = counter("headwater_transcode_leases_lost_total", "Jobs given up because their lease went to someone else.")

@@ -14,10 +14,12 @@ from origin.catalogue.engine import open_catalogue
 from origin.catalogue.jobs import OWNER_LENGTH
 from origin.objects.open import open_store
 from origin.tiers.open import open_tiers
+from origin.transcode.child import network_is_cut
 from origin.transcode.cluster import task_cluster
 from origin.transcode.coordinator import Coordinator
 from origin.transcode.fair import FairGate
 from origin.transcode.making import Workshop
+from origin.transcode.metrics import NETWORK_CUT
 from origin.transcode.tools import NoFfmpeg, find_ffmpeg
 
 
@@ -29,6 +31,10 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         await asyncio.to_thread(find_ffmpeg, settings.ffmpeg)
     except NoFfmpeg as error:
         raise CannotStart(str(error)) from error
+    NETWORK_CUT.set(cut := await asyncio.to_thread(network_is_cut, context.folder))
+    if not cut:
+        cure = "let this user make network namespaces (sysctl user.max_net_namespaces, kernel.unprivileged_userns_clone)"
+        context.log.warning("ffmpeg runs with a network: only its lists of protocols and formats keep it away", cure=cure)
     async with (
         serve_app(admin_app(), deployment.origin.transcoder_admin),
         open_catalogue(deployment) as engine,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-from origin.transcode.child import Ending, Limits, run_child
+from origin.transcode.child import BACKGROUND, Ending, Limits, network_is_cut, run_child
+from origin.transcode.tools import find_ffmpeg, hostile_input
 from tests.support.deployments import ROOT
 
 LIMITS = Limits(cpu_s=10, file_bytes=2**20, stall_s=10)
@@ -81,3 +84,59 @@ def test_a_child_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
+
+
+def needs_namespaces(folder: Path) -> None:
+    if not network_is_cut(folder):
+        pytest.skip("this kernel lets nobody of this user make a network namespace")
+
+
+def test_a_child_reaches_no_network_not_even_loopback(tmp_path: Path) -> None:
+    needs_namespaces(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
+        result = run_child(python(code), tmp_path, LIMITS)
+        assert result.ending is Ending.FAILED
+        assert "Network is unreachable" in result.errors
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_child_without_a_network_keeps_its_user_and_its_files(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("text")
+    (tmp_path / "mine").chmod(0o600)
+    result = run_child(python("import os; print(os.getuid(), os.getgid(), open('mine').read())"), tmp_path, LIMITS)
+    assert result.output.decode().split() == [str(os.getuid()), str(os.getgid()), "text"]
+
+
+@pytest.mark.parametrize("kind", ["hls", "concat", "mp4"])
+def test_ffmpeg_follows_no_reference_of_a_hostile_input(tmp_path: Path, kind: str) -> None:
+    """Lists that name a file and a server: refused by format, whatever the name; without the lists, by the missing network."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x.ts"
+        lists = {
+            "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile://{secret}\n#EXTINF:4,\n{url}\n#EXT-X-ENDLIST\n",
+            "concat": f"ffconcat version 1.0\nfile '{secret}'\nfile '{url}'\n",
+        }
+        hostile = tmp_path / f"upload.{kind}"
+        hostile.write_text(lists.get(kind, lists["hls"]))
+        ffmpeg = find_ffmpeg("auto").path
+        asked = [ffmpeg, "-nostdin", *hostile_input(hostile), "-f", "null", "-"]
+        result = run_child(asked, tmp_path, LIMITS)
+        assert result.ending is Ending.FAILED
+        assert "secret" not in result.errors.replace(str(secret), "")
+        if network_is_cut(tmp_path):
+            careless = [ffmpeg, "-nostdin", "-protocol_whitelist", "file,http,tcp", "-i", url, "-f", "null", "-"]
+            assert run_child(careless, tmp_path, LIMITS).ending is Ending.FAILED
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_child_of_the_background_makes_way(tmp_path: Path) -> None:
+    limits = Limits(cpu_s=10, file_bytes=0, stall_s=10, nice=BACKGROUND)
+    result = run_child(python("import os; print(os.nice(0))"), tmp_path, limits)
+    assert int(result.output) == min(19, os.nice(0) + BACKGROUND)
