@@ -1,4 +1,4 @@
-"""Encodes one range of one rung, and cuts it into the segments it stands for.
+"""Encodes one range of one or several rungs from one decode, and cuts it into the segments it stands for.
 
 ffmpeg's own segmenting restarts times with each range and writes a different header each time. So it writes plain
 fragments from time 0 here, and the segments are written anew from their samples, at their place in the whole video.
@@ -7,7 +7,7 @@ fragments from time 0 here, and the segments are written anew from their samples
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -54,23 +54,27 @@ def encode_range(
     master: Path,
     report: ProbeReport,
     timing: Timing,
-    rung: VideoRung,
+    rungs: Sequence[VideoRung],
     part: FrameRange,
     settings: EncodeSettings,
     folder: Path,
 ) -> None:
-    """Writes the range's segments and `init.mp4` into `folder`. Raises TaskFailed."""
-    command = encode_command(ffmpeg, master, report, timing, rung, part, settings)
+    """Writes the range's segments and `init.mp4` of each rung into a folder of its name in `folder`. Raises TaskFailed."""
+    for rung in rungs:
+        (folder / rung.name).mkdir()
+    command = encode_command(ffmpeg, master, report, timing, rungs, part, settings)
     seconds = math.ceil(part.frames / timing.frame_rate) + 30
-    room = 64 * 2**20 + rung.max_bitrate_kbps * 1000 * seconds  # eight times the cap
-    limits = Limits(cpu_s=CPU_PER_VIDEO_SECOND * seconds, file_bytes=room, stall_s=settings.stall_s, nice=settings.nice)
+    room = 64 * 2**20 + max(rung.max_bitrate_kbps for rung in rungs) * 1000 * seconds  # of one file: eight times the cap
+    cpu_s = CPU_PER_VIDEO_SECOND * seconds * len(rungs)
+    limits = Limits(cpu_s=cpu_s, file_bytes=room, stall_s=settings.stall_s, nice=settings.nice)
     check_ending(run_child(command, folder, limits), float(part.first / timing.frame_rate))
-    fragments = folder / FRAGMENTS
-    try:
-        cut_video(fragments, timing, part, folder)
-    except NotIsoBmff as error:
-        raise TaskFailed(FailureKind.INCONSISTENT, f"What ffmpeg wrote cannot be cut: {error}.") from error
-    fragments.unlink()
+    for rung in rungs:
+        fragments = folder / rung.name / FRAGMENTS
+        try:
+            cut_video(fragments, timing, part, folder / rung.name)
+        except NotIsoBmff as error:
+            raise TaskFailed(FailureKind.INCONSISTENT, f"What ffmpeg wrote cannot be cut: {error}.") from error
+        fragments.unlink()
 
 
 def encode_command(
@@ -78,7 +82,7 @@ def encode_command(
     master: Path,
     report: ProbeReport,
     timing: Timing,
-    rung: VideoRung,
+    rungs: Sequence[VideoRung],
     part: FrameRange,
     settings: EncodeSettings,
 ) -> list[str]:
@@ -88,32 +92,52 @@ def encode_command(
     from_frame = min(part.first, last_picture)
     start = report.zero + from_frame / timing.frame_rate
     seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", _seconds(start)] if from_frame and report.seekable else []
-    gop = str(timing.gop_frames)
+    # A decoder of one thread wastes nothing; where somebody waits, or only one rung is made, it gets as many as the encoder.
+    decoding = ["-threads", str(settings.threads)]
     return [
         *common_arguments(ffmpeg),
-        *("-copyts", *seek, *hostile_input(master)),
-        *("-map", f"0:{report.video_index}", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
-        *("-vf", video_filters(ffmpeg, report, timing, rung, start, part.first - from_frame)),
+        *("-filter_complex_threads", str(settings.threads), *decoding, "-copyts", *seek, *hostile_input(master)),
+        *("-filter_complex", filter_graph(ffmpeg, report, timing, rungs, start, part.first - from_frame)),
+        *(argument for rung in rungs for argument in rung_output(timing, rung, part, settings)),
+    ]
+
+
+def rung_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: EncodeSettings) -> list[str]:
+    """The output file of one rung."""
+    gop = str(timing.gop_frames)
+    return [
+        *("-map", f"[{rung.name}]", "-map_metadata", "-1", "-map_chapters", "-1"),
         *("-frames:v", str(part.frames), "-c:v", "libx264", "-preset", settings.preset, "-threads", str(settings.threads)),
         *("-crf", f"{rung.crf:g}", "-maxrate", f"{rung.max_bitrate_kbps}k", "-bufsize", f"{2 * rung.max_bitrate_kbps}k"),
         *("-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-pix_fmt", "yuv420p", "-bf", str(REORDERED_FRAMES)),
         *("-flags:v", "+cgop+bitexact", "-fflags", "+bitexact", "-video_track_timescale", str(timing.timescale)),
         *("-f", "mp4", "-movflags", "+cmaf+frag_keyframe+default_base_moof+skip_trailer", "-use_editlist", "0"),
-        *("-y", FRAGMENTS),
+        *("-y", f"{rung.name}/{FRAGMENTS}"),
     ]
 
 
-def video_filters(ffmpeg: Ffmpeg, report: ProbeReport, timing: Timing, rung: VideoRung, start: Fraction, skipped: int) -> str:
-    """The picture of each moment of the constant grid, in the rung's size. `skipped` frames after `start` are left out."""
+def filter_graph(
+    ffmpeg: Ffmpeg, report: ProbeReport, timing: Timing, rungs: Sequence[VideoRung], start: Fraction, skipped: int
+) -> str:
+    """The picture of each moment of the constant grid, in each rung's size. `skipped` frames after `start` are left out."""
     rate = f"{timing.frame_rate.numerator}/{timing.frame_rate.denominator}"
     steps = [f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
     if skipped:
         steps += [f"trim=start_frame={skipped}", "setpts=PTS-STARTPTS"]
-    steps.append(f"scale={rung.width}:{rung.height}:flags=bicubic:out_range=tv")
+    shared = f"[0:{report.video_index}]{','.join(steps)}"
+    sized = [_sized(ffmpeg, report, rung) for rung in rungs]
+    if len(rungs) == 1:
+        return f"{shared},{sized[0]}[{rungs[0].name}]"
+    split = "".join(f"[to{rung.name}]" for rung in rungs)
+    branches = [f"[to{rung.name}]{steps}[{rung.name}]" for rung, steps in zip(rungs, sized, strict=True)]
+    return ";".join([f"{shared},split={len(rungs)}{split}", *branches])
+
+
+def _sized(ffmpeg: Ffmpeg, report: ProbeReport, rung: VideoRung) -> str:
+    steps = [f"scale={rung.width}:{rung.height}:flags=bicubic:out_range=tv"]
     if report.transfer and ffmpeg.tone_maps:
         steps.append(TONE_MAP)  # in floats, so after the picture is small
-    steps += ["setsar=1", "format=yuv420p"]
-    return ",".join(steps)
+    return ",".join([*steps, "setsar=1", "format=yuv420p"])
 
 
 def _seconds(moment: Fraction) -> str:

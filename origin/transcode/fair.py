@@ -23,7 +23,7 @@ from origin.transcode.child import BACKGROUND
 
 
 class Stage(IntEnum):
-    """Lower goes first. Rungs after the first one add their place in the publishing order to OTHER_RUNGS."""
+    """Lower goes first."""
 
     FIRST_WINDOW = 0
     PROBE = 1
@@ -33,20 +33,20 @@ class Stage(IntEnum):
     OTHER_RUNGS = 5
 
 
-def is_urgent(stage: int) -> bool:
+def is_urgent(stage: Stage) -> bool:
     return stage <= Stage.PROBE
 
 
-def niceness(stage: int) -> int:
+def niceness(stage: Stage) -> int:
     return 0 if is_urgent(stage) else BACKGROUND
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A task that waits for a worker. `order` counts requests; `stage` is a Stage, or higher for later rungs."""
+    """A task that waits for a worker. `order` counts requests; `stage` says how soon it is needed."""
 
     video_id: VideoId
-    stage: int
+    stage: Stage
     order: int
 
 
@@ -84,7 +84,7 @@ class FairGate:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def place(self, video_id: VideoId, stage: int) -> AsyncIterator[None]:
+    async def place(self, video_id: VideoId, stage: Stage) -> AsyncIterator[None]:
         """Waits for a place and holds it."""
         ticket = Ticket(video_id, stage, self._orders)
         self._orders += 1

@@ -2,7 +2,7 @@
 
 probe ─ plan ┬ encode[first rung x range] ─ grow (from the first range on: ready) ─ package ─ publish ─ storyboard
              ├ audio[window] ─ grow ─ package ─ publish ─┘
-             ├ encode[other rung x range] ─ package ─ publish (each by itself, after the first)
+             ├ encode[all other rungs x range, from one decode] ─ package ─ publish (after the first)
              └ poster ─ publish
 """
 
@@ -39,6 +39,7 @@ from origin.transcode.cluster import TaskCluster, threads_for
 from origin.transcode.encode import EncodeSettings
 from origin.transcode.failure import TaskFailed
 from origin.transcode.fair import FairGate, Stage, niceness
+from origin.transcode.ladder import VideoRung
 from origin.transcode.metrics import FIRST_PLAYABLE
 from origin.transcode.plan import FrameRange, Plan, make_plan, sound_segments, sound_windows
 from origin.transcode.publish import Publisher
@@ -125,8 +126,10 @@ class VideoMaking:
         showing = Showing(self._publisher, plan.timing, self._shop.clock, self._log)
         await self._record(made, showing)
         others = asyncio.Event()  # set when the first rung is out
-        rungs = [partial(self._later_rung, made, showing, place, others) for place in range(1, len(plan.rungs))]
-        running = [asyncio.create_task(_outcome(work)) for work in (partial(self._poster, report), *rungs)]
+        work = [partial(self._poster, report)]
+        if plan.rungs[1:]:
+            work.append(partial(self._later_rungs, made, showing, others))
+        running = [asyncio.create_task(_outcome(item)) for item in work]
         try:
             first = await self._first_rung(made, showing)
             others.set()
@@ -139,56 +142,88 @@ class VideoMaking:
 
     async def _first_rung(self, made: Inspected, showing: Showing) -> PackagedRung:
         """The lowest useful rung and the sound, shown while they grow and when they are whole."""
-        work = [self._rung(made, showing, 0)]
+        work = [self._rungs(made, made.plan.rungs[:1], showing)]
         if made.plan.audio_kbps is not None:
             work.append(self._sound(made, showing, made.plan.audio_kbps))
-        first, *sound = await _all_or_first_failure(work)
-        await self._finish(showing, [first, *sound])
+        (first,), *sound = await _all_or_first_failure(work)
+        await self._finish(showing, [first, *(item for items in sound for item in items)])
         return first
 
-    async def _later_rung(self, made: Inspected, showing: Showing, place: int, others: asyncio.Event) -> None:
-        name = made.plan.rungs[place].name
+    async def _later_rungs(self, made: Inspected, showing: Showing, others: asyncio.Event) -> None:
+        """All other rungs, from one decode; when that fails, each by itself, so that one that cannot be made costs no other."""
+        rungs = made.plan.rungs[1:]
         await self._underway.wait()
         try:
-            packaged = await self._rung(made, showing, place)
+            packaged = await self._rungs(made, rungs)
+        except TaskFailed as failed:
+            if len(rungs) == 1:
+                await self._dropped(rungs[0].name)
+                raise
+            self._log.warning("rungs are made singly", failure=failed.kind, detail=failed.detail)
+        else:
             await others.wait()
-            await self._finish(showing, [packaged])
-        except TaskFailed:
-            await drop_rendition(self._shop.engine, self._video_id, VIDEO_CODEC, name)
-            raise
+            await self._finish(showing, packaged)
+            return
+        outcomes = [await _outcome(partial(self._later_rung, made, showing, rung, others)) for rung in rungs]
+        if failures := [outcome for outcome in outcomes if outcome is not None]:
+            raise failures[0]
 
-    async def _rung(self, made: Inspected, showing: Showing, place: int) -> PackagedRung:
-        """All ranges of one rung, joined and checked. The first rung is shown as it grows: others join it when they are whole."""
+    async def _later_rung(self, made: Inspected, showing: Showing, rung: VideoRung, others: asyncio.Event) -> None:
+        try:
+            packaged = await self._rungs(made, [rung])
+        except TaskFailed:
+            await self._dropped(rung.name)
+            raise
+        await others.wait()
+        await self._finish(showing, packaged)
+
+    async def _dropped(self, rung: str) -> None:
+        await drop_rendition(self._shop.engine, self._video_id, VIDEO_CODEC, rung)
+
+    async def _rungs(self, made: Inspected, rungs: Sequence[VideoRung], showing: Showing | None = None) -> list[PackagedRung]:
+        """All ranges of some rungs, joined and checked; those of a rung that is shown as it grows go before the others'."""
         plan, settings = made.plan, self._shop.settings
-        rung = plan.rungs[place]
-        describe = partial(described, "video", rung.name, rung=rung, timing=plan.timing, language="")
-        beginning = Beginning(len(plan.ranges), describe, rung.max_bitrate_kbps * 1000) if place == 0 else None
+        names = "+".join(rung.name for rung in rungs)
+        beginning = self._beginning(made, rungs[0]) if showing is not None else None
         done = 0
 
-        async def encode(part: FrameRange) -> Path:
+        async def encode(part: FrameRange) -> tuple[Path, ...]:
             nonlocal done
-            window = place == 0 and part.index == 0
+            window = showing is not None and part.index == 0
             if not window:
                 await self._window_made.wait()
-            if place == 0 and part is plan.ranges[-1]:
+            if showing is not None and part is plan.ranges[-1]:
                 self._underway.set()
-            stage = Stage.OTHER_RUNGS + place if place else (Stage.FIRST_WINDOW if window else Stage.PLAYABLE)
-            threads = threads_for(settings, alone=window)
-            encoding = EncodeSettings(settings.preset, threads, settings.task_timeout, niceness(stage))
-            arguments = (self._source, made.report, plan.timing, rung, part, encoding)
-            folder = await self._tasks.run("encode", f"encode/{rung.name}/{part.index}", stage, run_encode, *arguments)
+            stage = Stage.OTHER_RUNGS if showing is None else (Stage.FIRST_WINDOW if window else Stage.PLAYABLE)
+            encoding = EncodeSettings(
+                settings.preset, threads_for(settings, alone=window), settings.task_timeout, niceness(stage)
+            )
+            arguments = (self._source, made.report, plan.timing, rungs, part, encoding)
+            folders = await self._tasks.run("encode", f"encode/{names}/{part.index}", stage, run_encode, *arguments)
             self._window_made.set()
             done += part.frames
-            await self._landed(showing, beginning, part.index, folder)
-            await self._progress(VIDEO_CODEC, rung.name, done / plan.timing.frames)
-            return folder
+            if showing is not None:
+                await self._landed(showing, beginning, part.index, folders[0])
+            for rung in rungs:
+                await self._progress(VIDEO_CODEC, rung.name, done / plan.timing.frames)
+            return folders
 
-        folders = await _all_or_first_failure([encode(part) for part in plan.ranges])
-        arguments = (self._source, "video", rung.name, folders, rung, plan.timing, "")
-        stage = Stage.OTHER_RUNGS + place if place else _packaging_stage(len(folders), Stage.PLAYABLE)
-        return await self._tasks.run("package", f"package/{rung.name}", stage, run_package, *arguments)
+        parts = await _all_or_first_failure([encode(part) for part in plan.ranges])
+        stage = Stage.OTHER_RUNGS if showing is None else _packaging_stage(len(parts), Stage.PLAYABLE)
+        packaging = [
+            self._tasks.run(
+                "package", f"package/{rung.name}", stage, run_package,
+                self._source, "video", rung.name, [folders[place] for folders in parts], rung, plan.timing, "",
+            )
+            for place, rung in enumerate(rungs)
+        ]  # fmt: skip
+        return await _all_or_first_failure(packaging)
 
-    async def _sound(self, made: Inspected, showing: Showing, kbps: int) -> PackagedRung:
+    def _beginning(self, made: Inspected, rung: VideoRung) -> Beginning:
+        describe = partial(described, "video", rung.name, rung=rung, timing=made.plan.timing, language="")
+        return Beginning(len(made.plan.ranges), describe, rung.max_bitrate_kbps * 1000)
+
+    async def _sound(self, made: Inspected, showing: Showing, kbps: int) -> list[PackagedRung]:
         plan, settings = made.plan, self._shop.settings
         describe = partial(described, "audio", plan.audio_name, rung=None, timing=plan.timing, language=made.language)
         windows = sound_windows(sound_segments(plan.timing))
@@ -203,7 +238,7 @@ class VideoMaking:
             await self._progress(AUDIO_CODEC, plan.audio_name, window.until / windows[-1].until)
         packaging = (self._source, "audio", plan.audio_name, folders, None, plan.timing, made.language)
         stage = _packaging_stage(len(folders), Stage.EARLY)
-        return await self._tasks.run("package", "package/audio", stage, run_package, *packaging)
+        return [await self._tasks.run("package", "package/audio", stage, run_package, *packaging)]
 
     async def _landed(self, showing: Showing, beginning: Beginning | None, place: int, folder: Path) -> None:
         """One more part is there: viewers get what joins the beginning."""

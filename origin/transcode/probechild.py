@@ -1,7 +1,8 @@
 """Reads what is in a media file with PyAV and prints it as JSON. Runs as a child of its own, under limits: input is hostile.
 
 `python -m origin.transcode.probechild FILE` → {"facts": …} or {"unreadable": reason}. Nothing is decoded beyond what
-libavformat needs to name the streams; every packet's times are read, which also finds out where the data really ends.
+libavformat needs to name the streams; every packet's times are read, which also finds out where the data really ends. Of a large
+file whose index names every packet, as an MP4's does, only the index and the two ends are read.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ OPTIONS = {
     "probesize": "20000000",
     "analyzeduration": "10000000",
 }
+WHOLE_UP_TO_BYTES = 32 * 2**20  # read in a tenth of a second
+REORDER_AT_MOST = 32  # pictures; H.264 and HEVC hold back at most 16
 HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # ISO/IEC 23091-2, table 3
 
 
-def facts(path: str) -> dict[str, Any]:
+def facts(path: str, whole_up_to_bytes: int = WHOLE_UP_TO_BYTES) -> dict[str, Any]:
     with av.open(path, mode="r", options=OPTIONS, metadata_errors="replace") as container:
         chosen = _chosen_video(container)
-        times = _packet_times(container, chosen)
+        times = (container.size > whole_up_to_bytes and indexed_times(container, chosen)) or _packet_times(container, chosen)
         rotation = 0 if chosen is None else _rotation(path, container.streams.video.index(chosen))
         start = container.start_time / av.time_base if container.start_time is not None else min(times.firsts, default=0.0)
         return {
@@ -58,7 +61,7 @@ def _chosen_video(container: InputContainer) -> av.VideoStream | None:
     )
 
 
-class _Times:
+class Times:
     def __init__(self) -> None:
         self.pictures = array("d")
         self.ends: dict[int, float] = {}
@@ -66,32 +69,78 @@ class _Times:
         self.damaged = 0
 
 
-def _packet_times(container: InputContainer, chosen: av.VideoStream | None) -> _Times:
-    times = _Times()
-    wanted = [stream for stream in container.streams if stream.type == "audio" or stream is chosen]
+def _packet_times(container: InputContainer, chosen: av.VideoStream | None) -> Times:
+    times = Times()
+    wanted = wanted_streams(container, chosen)
     if not wanted:
         return times
     packets: Iterable[av.Packet[Any]] = container.demux(wanted)
     try:
         for packet in packets:
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is None or packet.time_base is None or packet.is_discard:
-                continue
-            times.damaged += packet.is_corrupt
-            at = float(stamp * packet.time_base)
-            index = packet.stream.index
-            if index not in times.ends:
-                times.firsts.append(at)
-            end = float((stamp + (packet.duration or 0)) * packet.time_base)
-            times.ends[index] = max(times.ends.get(index, -math.inf), end)
-            if chosen is not None and index == chosen.index:
-                times.pictures.append(at)
+            note_packet(times, packet, chosen)
     except av.FFmpegError:
         times.damaged += 1
     return times
 
 
-def _video(stream: av.VideoStream, times: _Times) -> dict[str, Any]:
+def wanted_streams(container: InputContainer, chosen: av.VideoStream | None) -> list[av.stream.Stream]:
+    return [stream for stream in container.streams if stream.type == "audio" or stream is chosen]
+
+
+def note_packet(times: Times, packet: av.Packet[Any], chosen: av.VideoStream | None) -> None:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    if stamp is None or packet.time_base is None or packet.is_discard:
+        return
+    times.damaged += packet.is_corrupt
+    at = float(stamp * packet.time_base)
+    index = packet.stream.index
+    if index not in times.ends:
+        times.firsts.append(at)
+    end = float((stamp + (packet.duration or 0)) * packet.time_base)
+    times.ends[index] = max(times.ends.get(index, -math.inf), end)
+    if chosen is not None and index == chosen.index:
+        times.pictures.append(at)
+
+
+def indexed_times(container: InputContainer, chosen: av.VideoStream | None) -> Times | None:
+    """The same from a file's index; None when it has none that names every packet, or when data that it names is missing.
+
+    An index has decoding times. Pictures are shown in another order, later by the same delay: the steps between the sorted times
+    are equal, and the delay is that of the first pictures, which are read, as are the last packets.
+    """
+    wanted = wanted_streams(container, chosen)
+    if chosen is None or any(not stream.frames or len(stream.index_entries) != stream.frames for stream in wanted):
+        return None
+    entries = [entry for stream in wanted for entry in (stream.index_entries[0], stream.index_entries[-1])]
+    if any(entry.pos + entry.size > container.size for entry in entries) or chosen.time_base is None:
+        return None
+    first = _some_packets(container, chosen, wanted)
+    first_at = min(first.pictures, default=None)
+    container.seek(max(entry.timestamp for entry in chosen.index_entries), stream=chosen, backward=True)
+    last = _packet_times(container, chosen)
+    container.seek(min(entry.timestamp for entry in chosen.index_entries), stream=chosen, backward=True)
+    if first_at is None or not last.pictures or len(last.ends) != len(wanted) or last.damaged:
+        return None
+    decoded = sorted(float(entry.timestamp * chosen.time_base) for entry in chosen.index_entries if not entry.is_discard)
+    times = Times()
+    known_from = min(last.pictures)
+    times.pictures.extend(at for at in (time + first_at - decoded[0] for time in decoded) if at < known_from - 1e-6)
+    times.pictures.extend(last.pictures)
+    times.firsts, times.ends = first.firsts, last.ends
+    return times
+
+
+def _some_packets(container: InputContainer, chosen: av.VideoStream, wanted: list[av.stream.Stream]) -> Times:
+    """The first packets, until every stream has told when it begins and enough pictures are there to know their order."""
+    times = Times()
+    for packet in container.demux(wanted):
+        note_packet(times, packet, chosen)
+        if len(times.pictures) >= REORDER_AT_MOST and len(times.ends) == len(wanted):
+            break
+    return times
+
+
+def _video(stream: av.VideoStream, times: Times) -> dict[str, Any]:
     pictures = sorted(times.pictures)
     steps = sorted(after - before for before, after in pairwise(pictures)) or [0.0]
     context = stream.codec_context
@@ -129,7 +178,7 @@ def _rotation(path: str, index: int) -> int:
     return 0
 
 
-def _audio(stream: av.AudioStream, times: _Times) -> dict[str, Any]:
+def _audio(stream: av.AudioStream, times: Times) -> dict[str, Any]:
     context = stream.codec_context
     return {
         "index": stream.index,

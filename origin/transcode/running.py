@@ -10,7 +10,7 @@ from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
 from origin.transcode.cluster import TaskCluster
 from origin.transcode.failure import TaskFailed
-from origin.transcode.fair import FairGate
+from origin.transcode.fair import FairGate, Stage
 from origin.transcode.metrics import TASK_TIME, TASKS, TASKS_RUNNING, TASKS_WAITING
 
 Result = TypeVar("Result")
@@ -26,7 +26,7 @@ class TaskRunner:
         self._video_id = video_id
         self._log = log
 
-    async def run(self, kind: str, name: str, stage: int, work: Callable[..., Result], *arguments: Any) -> Result:
+    async def run(self, kind: str, name: str, stage: Stage, work: Callable[..., Result], *arguments: Any) -> Result:
         """One task on a worker, tried again as often as the settings say unless the file itself is at fault."""
         for attempt in range(1, self._attempts + 1):
             try:
@@ -47,7 +47,9 @@ class TaskRunner:
                     raise
         raise AssertionError("attempts is at least 1")
 
-    async def _once(self, kind: str, name: str, stage: int, attempt: int, work: Callable[..., Result], *arguments: Any) -> Result:
+    async def _once(
+        self, kind: str, name: str, stage: Stage, attempt: int, work: Callable[..., Result], *arguments: Any
+    ) -> Result:
         TASKS_WAITING.inc()
         try:
             place = self._gate.place(self._video_id, stage)

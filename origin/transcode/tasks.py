@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -59,17 +59,25 @@ def run_probe(source: Source, bounds: Bounds) -> ProbeReport:
 
 
 def run_encode(
-    source: Source, report: ProbeReport, timing: Timing, rung: VideoRung, part: FrameRange, settings: EncodeSettings
-) -> Path:
-    """The folder with the range's segments and header."""
+    source: Source,
+    report: ProbeReport,
+    timing: Timing,
+    rungs: Sequence[VideoRung],
+    part: FrameRange,
+    settings: EncodeSettings,
+) -> tuple[Path, ...]:
+    """The folders with the range's segments and header, one a rung."""
     ffmpeg = _ffmpeg(source)
 
     def make(folder: Path) -> None:
-        encode_range(ffmpeg, source.master, report, timing, rung, part, settings, folder)
+        encode_range(ffmpeg, source.master, report, timing, rungs, part, settings, folder)
 
     # Threads and patience change no promise about the bytes that are joined.
-    digest = digest_of("encode", source.sha256, ffmpeg.build, report, timing, rung, part, settings.preset)
-    return made(source.work, digest, make)
+    digest = digest_of(
+        "encode", source.sha256, ffmpeg.build, report, timing, [asdict(rung) for rung in rungs], part, settings.preset
+    )
+    folder = made(source.work, digest, make)
+    return tuple(folder / rung.name for rung in rungs)
 
 
 def run_audio(source: Source, report: ProbeReport, timing: Timing, sound: SoundSettings, window: SoundWindow) -> Path:
@@ -100,7 +108,8 @@ def run_package(
         (folder / MEDIA_PLAYLIST).write_text(media_playlist(rendition), encoding="utf-8")
         (folder / DESCRIPTION).write_text(rendition.to_json(), encoding="utf-8")
 
-    digest = digest_of("package", kind, name, [folder.name for folder in folders], rung, language)
+    made_of = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    digest = digest_of("package", kind, name, made_of, rung, language)
     output = made(source.work, digest, make)
     rendition = rendition_from_json((output / DESCRIPTION).read_text(encoding="utf-8"))
     segments = tuple((file.name, file) for file in files)
@@ -146,7 +155,7 @@ def run_storyboard(
     def make(folder: Path) -> None:
         make_storyboard(ffmpeg, files[INIT], segments, rung, timing, stall_s, folder)
 
-    folder = made(source.work, digest_of("storyboard", [str(file.parent.name) for file in segments], ffmpeg.build), make)
+    folder = made(source.work, digest_of("storyboard", [str(file.parent.parent.name) for file in segments], ffmpeg.build), make)
     sheets = sorted(folder.glob("storyboard_*.jpg"))
     return (*((sheet.name, sheet) for sheet in sheets), (STORYBOARD_INDEX, folder / STORYBOARD_INDEX))
 

@@ -31,7 +31,7 @@ def made(work: Path, digest: str, make: Callable[[Path], None]) -> Path:
     draft.mkdir(parents=True)
     try:
         make(draft)
-        for file in draft.iterdir():
+        for file in sorted(draft.rglob("*"), reverse=True):  # what a folder holds before the folder
             _flush(file)
         _flush(draft)
         draft.rename(target)

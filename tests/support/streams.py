@@ -64,7 +64,7 @@ def transcode(master: Path, folder: Path, settings: Transcode) -> Stream:
 
 def _rung(source: Source, report: ProbeReport, plan: Plan, place: int, preset: str) -> PackagedRung:
     rung, encoding = plan.rungs[place], EncodeSettings(preset, 1, STALL_S)
-    folders = [run_encode(source, report, plan.timing, rung, part, encoding) for part in plan.ranges]
+    folders = [run_encode(source, report, plan.timing, [rung], part, encoding)[0] for part in plan.ranges]
     return run_package(source, "video", rung.name, folders, rung, plan.timing, "")
 
 

@@ -93,7 +93,7 @@ async def test_a_killed_transcoder_leaves_no_process_and_the_next_one_goes_on(tm
 def mark_outputs(work: Path, shown: Path) -> int:
     """Writes MARK over styp's minor version in the segments that were made but not shown yet; returns how many there are."""
     known = {file.read_bytes() for file in shown.rglob("segment_*.m4s")}
-    made = [file for folder in work.glob("encode-*") for file in folder.glob("segment_*.m4s")]
+    made = [file for folder in work.glob("encode-*") for file in folder.rglob("segment_*.m4s")]
     segments = [file for file in made if file.read_bytes() not in known]
     for segment in segments:
         content = segment.read_bytes()

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from headwater.settings.origin import Rung, Transcode
+from origin.transcode.failure import TaskFailed
+from origin.transcode.probechild import WHOLE_UP_TO_BYTES, facts
+from origin.transcode.source import Bounds, ProbeReport, facts_from_json, judge
 from tests.support.media import Decoded, decode, ffmpeg_path, make_clip, make_with, shared_media
 from tests.support.streams import Stream, transcode
 from tests.support.transcoding import QUICK_LADDER
@@ -171,3 +174,26 @@ REAL = [
 def test_real_files_become_clean_streams(tmp_path: Path, clip: Path) -> None:
     one_rung = SETTINGS.model_copy(update={"ladder": QUICK_LADDER[:1]})
     check(transcode(clip, tmp_path, one_rung))
+
+
+@pytest.mark.parametrize("options", [("-bf", "3"), ("-bf", "0"), ("-bf", "2", "-movflags", "+faststart")])
+def test_an_index_tells_the_same_as_reading_every_packet(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A file of gigabytes is not read to learn when it ends."""
+    sound = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=5")
+    file = make_with(tmp_path / "indexed.mp4", *picture(rate="30000/1001"), *sound, "-c:v", "libx264", *options)
+    assert judged(file, 0) == judged(file, WHOLE_UP_TO_BYTES)
+
+
+@pytest.mark.parametrize("file", shared_media("[abcgt]*_*.m*"), ids=lambda file: file.name)
+def test_the_index_of_a_real_file_tells_the_same(file: Path) -> None:
+    try:
+        whole = judged(file, WHOLE_UP_TO_BYTES)
+    except (TaskFailed, OSError, ValueError) as refused:
+        with pytest.raises(type(refused)):
+            judged(file, 0)
+        return
+    assert judged(file, 0) == whole
+
+
+def judged(file: Path, whole_up_to_bytes: int) -> ProbeReport:
+    return judge(facts_from_json(facts(f"file:{file}", whole_up_to_bytes)), Bounds(2**30, 1e6))
