@@ -44,7 +44,7 @@ def section(
         _BEGIN,
         "## Speed beside other caches",
         "",
-        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `make bench`, each figure over {seconds:g} s; {_machine()}.",
+        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `make bench`, each figure over {seconds:g} s; {machine()}.",
         f"One core for the server, one for the load (wrk). Load average when it began: {busy:.1f}"
         + (" (**other work shared the cores: only the ratios of this run mean something**)." if busy > 1 else "."),
         "",
@@ -106,18 +106,19 @@ def _cold(cold: Added) -> list[str]:
     ]
 
 
-def _machine() -> str:
+def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
-def put_into(file: Path, text: str) -> None:
-    """Replaces what stands between the marks, or adds it at the end; the rest of the page is others'."""
+def put_into(file: Path, text: str, name: str = "speed") -> None:
+    """Replaces what stands between the marks of `name`, which are part of the text, or adds it at the end; the rest of the page
+    is others'."""
     page = file.read_text() if file.exists() else "# Benchmarks\n"
-    before, begin, rest = page.partition(_BEGIN)
-    after = rest.partition(_END)[2].lstrip("\n") if begin else ""
-    file.write_text(f"{before.rstrip()}\n\n{text}" + (f"\n{after}" if after else ""))
+    before, begin, rest = page.partition(f"<!-- {name} -->")
+    after = rest.partition(f"<!-- /{name} -->")[2].lstrip("\n") if begin else ""
+    file.write_text(f"{before.rstrip()}\n\n{text.rstrip()}\n" + (f"\n{after}" if after else ""))
 
 
 def plot(results: Results) -> str:

@@ -85,8 +85,11 @@ def running(command: list[str], folder: Path, *, core: int = SERVER_CORE, **envi
         process.wait()
 
 
-def fetch(url_host: tuple[str, int], path: str, *, tls: bool = False, host: str | None = None) -> tuple[int, bytes]:
-    """(status, body) of one GET on a connection of its own. Raises OSError and http.client.HTTPException."""
+def fetch(
+    url_host: tuple[str, int], path: str, *, tls: bool = False, host: str | None = None, asked: str | None = None
+) -> tuple[int, bytes]:
+    """(status, body) of one GET, of the range `asked` where there is one, on a connection of its own. Raises OSError and
+    http.client.HTTPException."""
     context = ssl._create_unverified_context() if tls else None
     connection: http.client.HTTPConnection = (
         http.client.HTTPSConnection(*url_host, timeout=10, context=context)
@@ -94,7 +97,8 @@ def fetch(url_host: tuple[str, int], path: str, *, tls: bool = False, host: str 
         else http.client.HTTPConnection(*url_host, timeout=10)
     )
     try:
-        connection.request("GET", path, headers={"Host": host} if host else {})
+        fields = {"Host": host, "Range": asked}
+        connection.request("GET", path, headers={name: value for name, value in fields.items() if value})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

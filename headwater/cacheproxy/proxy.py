@@ -40,6 +40,7 @@ from headwater.cacheproxy.warming import Warmer
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
 from headwater.rules.requesttarget import BadTarget, TargetRefusal, origin_form, parse_target
+from headwater.rules.slices import unknown_slice_key
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
@@ -172,7 +173,8 @@ class CachingProxy:
         order = fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
         order = probing(order, exchange, self._policy)
         # A worker that was asked as the owner asks no other: two that disagree for a moment must not send a request round.
-        owner = None if self._siblings is None or exchange.for_worker else self._siblings.owner_of(key, exchange.site)
+        owned = key if order.probe is None else unknown_slice_key(key, order.probe.length, order.probe.first)
+        owner = None if self._siblings is None or exchange.for_worker else self._siblings.owner_of(owned, exchange.site)
         return order if owner is None else replace(order, parents=self._client.by_readiness((owner, *parents)))
 
     def _slice_order(self, exchange: Exchange, piece: Piece) -> FillOrder:

@@ -110,3 +110,8 @@ def slice_key(head_key: str, version: Version, size: int, index: int) -> str:
     """Where a slice lies; `head_key` is the key of the object's head (a variant's, where the object varies)."""
     told = hashlib.sha256(f"{version.total} {size} {version.etag}".encode()).hexdigest()[:32]
     return f"{head_key}{KEY_MARK}{told}.{index}"
+
+
+def unknown_slice_key(key: str, size: int, position: int) -> str:
+    """Stands for the slice of the byte `position` while no version is known: it belongs to whom that slice will belong."""
+    return f"{key}{KEY_MARK}{'0' * 32}.{position // size}"

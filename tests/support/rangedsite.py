@@ -13,6 +13,12 @@ from tests.support.scriptedparent import Asked, ScriptedParent, header, scripted
 CHUNK_BYTES = 16 * 1024
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class RangedSite:
     """`free` cleared keeps bodies back (headers go out); `breaks_at` is the byte of the whole at which connections are closed;
@@ -28,7 +34,7 @@ class RangedSite:
     open: int = 0
     open_at_most: int = 0
     on_ask: Callable[[Asked], None] | None = None
-    free: asyncio.Event = field(default_factory=asyncio.Event)
+    free: asyncio.Event = field(default_factory=_set)
     parent: ScriptedParent | None = None
 
     @property
@@ -88,7 +94,6 @@ class RangedSite:
 @asynccontextmanager
 async def ranged_site(body: bytes) -> AsyncIterator[tuple[RangedSite, ScriptedParent]]:
     site = RangedSite(body)
-    site.free.set()
     async with scripted_parent(site) as parent:
         site.parent = parent
         yield site, parent

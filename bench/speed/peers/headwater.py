@@ -32,7 +32,8 @@ class Lab:
     tls: Mapping[str, tuple[str, int]]
 
 
-def lab(site: Site) -> Lab:
+def lab(site: Site, caches: Mapping[str, dict[str, Any]] | None = None) -> Lab:
+    """`caches` are further settings of the edges' caches, by edge."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "lab.yaml").read_text())
     upstream = f"http://127.0.0.1:{site.upstream}"
     plain = {LANED: ("127.0.1.1", free_port("127.0.1.1")), ORDINARY: ("127.0.2.1", free_port("127.0.2.1"))}
@@ -46,7 +47,7 @@ def lab(site: Site) -> Lab:
             "listen": f"{host}:{plain[name][1]}",
             "admin": f"{host}:{free_port(host)}",
             "tls": {"listen": f"{host}:{tls[name][1]}", "certificates": [pem], "minimum": "1.3"},
-            "cache": {"fast_lane": name == LANED},
+            "cache": {"fast_lane": name == LANED, **(caches or {}).get(name, {})},
         }
 
     content |= {

@@ -20,11 +20,14 @@ from headwater.runtime.workerplace import process_sockets, sockets_folder
 from headwater.settings.deployment import admin_address
 from headwater.settings.units import Address
 from tests.support.lab import Lab, running_lab
+from tests.support.rangedsite import RangedSite
 from tests.support.scriptedparent import Asked, ScriptedParent, header, scripted_parent, serving
 from tests.support.waiting import until
 
 EDGE = "fra-1"
 BODY = os.urandom(300_000)
+SLICE, LARGE = 64 * 1024, os.urandom(40 * 64 * 1024 + 77)
+SLICES = {"above": "400 KiB", "size": "64 KiB"}
 RAM_BYTES, DISK_BYTES = 16 * 2**20, 12 * 2**20
 
 
@@ -66,7 +69,7 @@ async def node_of(workers: int, folder: Path, **cache: str) -> AsyncIterator[Nod
         def changes(content: dict[str, Any]) -> None:
             edge = content["pops"]["fra"]["edges"][EDGE]
             edge["workers"] = workers
-            edge["cache"] = {"ram": f"{RAM_BYTES} B", "disk": f"{DISK_BYTES} B", **cache}
+            edge["cache"] = {"ram": f"{RAM_BYTES} B", "disk": f"{DISK_BYTES} B", "slices": SLICES, **cache}
             content["properties"]["video"] |= {"signed": False, "shielded": False, "parent": parent.address.url}
 
         async with running_lab(folder, ["control", EDGE], changes) as lab:
@@ -191,6 +194,32 @@ async def test_an_unsafe_method_invalidates_in_every_worker(node: Node) -> None:
     for _ in range(12):
         assert (await node.get(path))[1] == b"new"
     assert len([asked for asked in node.asked(path) if asked.line.startswith("GET")]) == 2
+
+
+async def test_every_slice_of_a_large_object_comes_once_for_the_node(node: Node) -> None:
+    site = RangedSite(LARGE, parent=node.parent)
+    node.parent.script = site
+    path = "/videos/e/large.mp4"
+    middle = slice(20 * SLICE + 5, 20 * SLICE + 25)
+
+    async def in_the_middle() -> bool:
+        return (await node.get(path, Range=f"bytes={middle.start}-{middle.stop - 1}"))[:2] == (206, LARGE[middle])
+
+    site.free.clear()
+    crowd = [asyncio.create_task(in_the_middle()) for _ in range(12)]
+    await until(lambda: node.asked(path))
+    site.free.set()
+    assert all(await asyncio.gather(*crowd))
+    assert site.ranges == [f"bytes={20 * SLICE}-{21 * SLICE - 1}"]
+    answers = await asyncio.gather(*(node.get(path) for _ in range(8)))
+    assert {(status, body == LARGE) for status, body, _ in answers} == {(200, True)}
+    asked = [one for one in site.ranges if one is not None]
+    assert sorted(asked) == sorted(set(asked)), "a slice was asked for twice"
+    assert site.ranges.count(None) <= 1
+    all_asked = len(site.ranges)
+    for _ in range(6):
+        assert await in_the_middle()
+    assert len(site.ranges) == all_asked
 
 
 class Load:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from headwater.cacheproxy.diskindex import BLOCK_BYTES
 from headwater.cacheproxy.diskstore import DiskStore
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.shares import Share, file_name
+from headwater.cacheproxy.shares import STRETCH, Share, file_name
+from headwater.rules.slices import Version, slice_key, unknown_slice_key
 from headwater.rules.varying import variant_key
 from headwater.settings.cache import CacheSettings
 
@@ -37,6 +38,15 @@ def test_variants_belong_to_the_owner_of_their_url(key: str, generation: str, la
     share = Share(0, workers)
     assert share.owner(variant) == share.owner(key)
     assert file_name(variant) != file_name(key)
+
+
+@given(st.text(max_size=40), st.integers(1, 8), st.integers(0, 200))
+def test_slices_belong_together_in_stretches_of_which_the_first_is_the_urls(key: str, workers: int, index: int) -> None:
+    share, version = Share(0, workers), Version('"v1"', 10**9)
+    owner = share.owner(slice_key(key, version, 1000, index))
+    assert owner == share.owner(slice_key(key, version, 1000, index // STRETCH * STRETCH))
+    assert owner == share.owner(unknown_slice_key(key, 1000, index * 1000 + 5))
+    assert index >= STRETCH or owner == share.owner(key)
 
 
 def test_owners_are_spread_evenly() -> None:
