@@ -4,6 +4,7 @@
 #   make test    the tests, with a summary of what was skipped and why (TESTS=tests/unit runs some of them)
 #   make lint    style, types, import contracts
 #   make fuzz    the parsers under atheris for a minute in all (SECONDS=600 for longer)
+#   make drills  long campaigns: `make drills DRILL=dns` runs one of tests/drills; without a name they are listed
 #   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
 #   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
 #   make bench   our edge beside nginx, Varnish, Traffic Server and HAProxy (sudo bench/install-peers first); QUICK=1 for 3 minutes
@@ -21,7 +22,7 @@ SECONDS ?= 60
 COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra install --extra pages
 
-.PHONY: bench help demo test lint fuzz docs lock clean
+.PHONY: bench drills help demo test lint fuzz docs lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -42,6 +43,9 @@ lint: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.fuzz $(SECONDS)
+
+drills: $(VENV)/dev.stamp
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.drills $(DRILL)
 
 bench: $(VENV)/runtime.stamp
 	$(BIN)/python -m bench.speed $(if $(QUICK),--quick)

@@ -1,30 +1,32 @@
 """What the server answers: one pure function from a query's bytes, its sender and the world to the reply's bytes.
 
-The order of its questions: is it a query at all; is it well formed; is its EDNS ours; is the name ours; which name of ours.
+The order of its questions: is it a query at all; is it well formed; is its EDNS ours; is the name ours; is the cookie good; which
+name of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, Protocol
 
 import dns.name
 import dns.rdata
 import dns.rdataclass
+import dns.rdatatype
 import dns.rrset
 from dns.rdataclass import IN
-from dns.rdatatype import AAAA, ANY, HINFO, NS, SOA, A
+from dns.rdatatype import AAAA, ANY, HINFO, HTTPS, NS, A
 
+from dnssteer import cookies
+from dnssteer.cookies import Shown
 from dnssteer.query import OPCODE_QUERY, Header, MalformedQuery, Query, Question, read_header, read_query
-from dnssteer.reply import Outcome, Sections, bare_reply, written
-from dnssteer.zone import INFRASTRUCTURE_TTL_S, Zone
-from headwater.rules.names import Bucket, bucket_of_host
-from headwater.rules.steering import World, region_of, steer
-
-IpAddress = IPv4Address | IPv6Address
+from dnssteer.reply import Outcome, Sections, bare_reply, truncated_reply, written
+from dnssteer.services import https_records
+from dnssteer.zone import IpAddress, LogicalName, Zone, address_records
+from headwater.rules.steering import SteeredEdge, World, region_of, steer
 
 # Transfers and meta types (RFC 6895 section 3.1) name no data of the zone; ANY is answered.
 REFUSED_TYPES: Final = frozenset({0, 41, *range(128, 255)})
@@ -39,6 +41,32 @@ class KnownBy(StrEnum):
     RESOLVER = "resolver"
 
 
+class Signing(Protocol):
+    """Adds what a validating resolver needs to the sections of a query that asked for it."""
+
+    def signed(self, query: Query, sections: Sections, zone: Zone, now: float) -> Sections: ...
+
+    def keys(self, zone: Zone) -> dns.rrset.RRset: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the server insists on. `secrets` make and judge cookies, the first one makes; none: no cookies."""
+
+    secrets: Sequence[bytes] = ()
+    require_cookies: bool = False
+    signing: Signing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, by which transport, when (unix seconds, of this machine's clock)."""
+
+    address: IpAddress
+    over_tcp: bool = False
+    now: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Steered:
     """The region that an answer was steered for, and how it was known."""
@@ -49,17 +77,23 @@ class Steered:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`wire` is None when nothing is sent back. `qtype` is 0 when no question could be read."""
+    """`wire` is None when nothing is sent back. `qtype` is 0 when no question could be read. `shown` is what the client's cookie
+    said; `named` the name asked, in lower case, when there is such a name."""
 
     outcome: Outcome
     wire: bytes | None
     qtype: int = 0
     steered: Steered | None = None
     truncated: bool = False
+    shown: Shown = Shown.NONE
+    named: bytes = field(default=b"", compare=False)
 
 
-def answer(wire: bytes, source: IpAddress, zone: Zone, world: World, *, over_tcp: bool = False) -> Reply:
-    """The reply to the message `wire` of a resolver at `source`."""
+NO_POLICY: Final = Policy()
+
+
+def answer(wire: bytes, asker: Asker, zone: Zone, world: World, policy: Policy = NO_POLICY) -> Reply:
+    """The reply to the message `wire`."""
     header = read_header(wire)
     if header is None:
         return Reply(Outcome.TOO_SHORT, None)
@@ -71,9 +105,41 @@ def answer(wire: bytes, source: IpAddress, zone: Zone, world: World, *, over_tcp
         return _bare(header, _or_not_implemented(header, Outcome.FORMERR), error.question, error.had_edns)
     if header.opcode != OPCODE_QUERY:
         return _bare(header, Outcome.NOTIMP, query.question, query.edns is not None)
-    sections, steered = _answered(query, source, zone, world)
-    reply, truncated = written(query, sections, over_tcp=over_tcp)
-    return Reply(sections.outcome, reply, query.question.qtype, steered, truncated)
+    cookie = query.edns.cookie if query.edns is not None and policy.secrets else None
+    shown = cookies.shown(cookie, asker.address, policy.secrets, asker.now)
+    sections, steered = _decided(query, asker, shown, zone, world, policy)
+    if sections.outcome is Outcome.TRUNCATED:
+        return Reply(Outcome.TRUNCATED, truncated_reply(wire), query.question.qtype, truncated=True, shown=shown)
+    if cookie is not None and sections.outcome not in (Outcome.BADVERS, Outcome.REFUSED):
+        sections = replace(sections, cookie=_kept_or_new(cookie, shown, asker, policy))
+    reply, truncated = written(query, sections, over_tcp=asker.over_tcp)
+    named = query.question.name.canonicalize().to_wire() if sections.outcome is not Outcome.NXDOMAIN else b""
+    return Reply(sections.outcome, reply, query.question.qtype, steered, truncated, shown, named or b"")
+
+
+def _decided(
+    query: Query, asker: Asker, shown: Shown, zone: Zone, world: World, policy: Policy
+) -> tuple[Sections, Steered | None]:
+    if query.edns is not None and query.edns.version > 0:
+        return Sections(Outcome.BADVERS), None
+    if not _is_ours(query.question, zone):
+        return Sections(Outcome.REFUSED), None
+    if policy.require_cookies and not asker.over_tcp and shown in (Shown.CLIENT_ONLY, Shown.BAD):
+        # BADCOOKIE brings a server cookie. Where the query had none it would be longer than the query; TCP is asked for instead.
+        long_enough = query.edns is not None and len(query.edns.cookie or b"") >= cookies.CLIENT_BYTES + cookies.SERVER_BYTES
+        return Sections(Outcome.BADCOOKIE if long_enough else Outcome.TRUNCATED), None
+    sections, steered = _answered(query, asker, zone, world, policy)
+    if policy.signing is not None and query.edns is not None and query.edns.dnssec_ok:
+        sections = policy.signing.signed(query, sections, zone, asker.now)
+    return sections, steered
+
+
+def _kept_or_new(cookie: bytes, shown: Shown, asker: Asker, policy: Policy) -> bytes:
+    """RFC 7873 section 5.2: the client's part comes back; a server's part that will hold for a while comes back as it was."""
+    if shown is Shown.GOOD and not cookies.needs_renewal(cookie, asker.now):
+        return cookie
+    client_cookie = cookie[: cookies.CLIENT_BYTES]
+    return client_cookie + cookies.server_cookie(client_cookie, asker.address, policy.secrets[0], asker.now)
 
 
 def _bare(header: Header, outcome: Outcome, question: Question | None, with_edns: bool) -> Reply:
@@ -87,76 +153,74 @@ def _or_not_implemented(header: Header, outcome: Outcome) -> Outcome:
     return outcome if header.opcode == OPCODE_QUERY else Outcome.NOTIMP
 
 
-def _answered(query: Query, source: IpAddress, zone: Zone, world: World) -> tuple[Sections, Steered | None]:
-    question = query.question
-    if query.edns is not None and query.edns.version > 0:
-        return Sections(Outcome.BADVERS), None
-    if not _is_ours(question, zone):
-        return Sections(Outcome.REFUSED), None
-    if question.name == zone.origin:
-        return _apex(question, zone), None
-    if question.name in zone.server_names:
-        return _addresses(question, zone.server_addresses, INFRASTRUCTURE_TTL_S, zone), None
-    bucket = bucket_of_host(_text(question.name), _text(zone.origin))
-    if bucket is None:
-        return Sections(Outcome.NXDOMAIN, authority=(zone.soa,)), None
-    return _steered(query, bucket, source, zone, world)
-
-
 def _is_ours(question: Question, zone: Zone) -> bool:
     known_class = question.qclass in (IN, dns.rdataclass.ANY)
     return known_class and question.qtype not in REFUSED_TYPES and question.name.is_subdomain(zone.origin)
 
 
-def _apex(question: Question, zone: Zone) -> Sections:
-    if question.qtype == SOA:
-        return Sections(Outcome.NOERROR, answer=(_owned_by(question.name, zone.soa),))
-    if question.qtype == NS:
-        ours = [name for name in zone.server_names if name.is_subdomain(zone.origin)]
-        glue = [_address_records(name, zone.server_addresses, kind, INFRASTRUCTURE_TTL_S) for name in ours for kind in (A, AAAA)]
-        servers = _owned_by(question.name, zone.nameservers)
-        return Sections(Outcome.NOERROR, answer=(servers,), additional=tuple(rrset for rrset in glue if rrset))
-    return _addresses(question, (), zone.ttl_s, zone)
+def _answered(query: Query, asker: Asker, zone: Zone, world: World, policy: Policy) -> tuple[Sections, Steered | None]:
+    question = query.question
+    logical = zone.logical(question.name)
+    if logical is not None:
+        if logical.exists_only:
+            return _of(question, (), zone), None
+        return _steered(query, logical, asker, zone, world)
+    records = zone.names.get(question.name)
+    if records is None:
+        return Sections(Outcome.NXDOMAIN, authority=(zone.soa,)), None
+    if question.qtype == dns.rdatatype.DNSKEY and policy.signing is not None and question.name == zone.origin:
+        return _of(question, (policy.signing.keys(zone),), zone), None
+    known = records.get(question.qtype)
+    sections = _of(question, (known,) if known else (), zone, has_data=any(records.values()))
+    if question.qtype == NS and sections.answer:
+        sections = replace(sections, additional=tuple(_glue(zone)))
+    return sections, None
 
 
-def _steered(query: Query, bucket: Bucket, source: IpAddress, zone: Zone, world: World) -> tuple[Sections, Steered]:
+def _glue(zone: Zone) -> Sequence[dns.rrset.RRset]:
+    """Addresses of the zone's servers, as far as their names are in the zone."""
+    names = [zone.names.get(server.target, {}) for server in zone.nameservers]
+    return [records[kind] for records in names for kind in (A, AAAA) if records.get(kind)]
+
+
+def _steered(query: Query, logical: LogicalName, asker: Asker, zone: Zone, world: World) -> tuple[Sections, Steered]:
     subnet = query.edns.subnet if query.edns else None
     if subnet is not None and subnet.address is not None and subnet.source_len > 0:
         match = region_of(subnet.address, world, subnet.source_len)
         scope_len, steered = match.prefix_len, Steered(match.region, KnownBy.SUBNET)
     else:
         # A length of 0 asks to leave the client out of it (RFC 7871 section 7.1.2); then only the resolver's place is known.
-        scope_len, steered = 0, Steered(region_of(source, world).region, KnownBy.RESOLVER)
-    edges = [ip_address(edge.address.host) for edge in steer(bucket, steered.region, world)]
-    return _addresses(query.question, edges, zone.ttl_s, zone, scope_len), steered
+        scope_len, steered = 0, Steered(region_of(asker.address, world).region, KnownBy.RESOLVER)
+    question = query.question
+    if question.qtype == ANY or question.qtype not in (A, AAAA, HTTPS):
+        return _of(question, (), zone, has_data=logical.holds_addresses), steered
+    records = _steered_records(question, logical, steer(logical.bucket, steered.region, world), zone)
+    return replace(_of(question, records, zone), scope_len=scope_len), steered
 
 
-def _addresses(question: Question, known: Iterable[IpAddress], ttl_s: int, zone: Zone, scope_len: int = 0) -> Sections:
-    """What a name that has addresses and nothing else answers."""
-    if question.qtype == ANY:
-        minimal = dns.rrset.from_rdata(question.name, ttl_s, MINIMAL_ANY)
-        return Sections(Outcome.NOERROR, answer=(minimal,))
-    records = _address_records(question.name, known, question.qtype, ttl_s, limit=zone.answers)
-    if records:
-        return Sections(Outcome.NOERROR, answer=(records,), scope_len=scope_len)
-    return Sections(Outcome.NODATA, authority=(zone.soa,), scope_len=scope_len)
+def _steered_records(
+    question: Question, logical: LogicalName, ranked: Sequence[SteeredEdge], zone: Zone
+) -> Sequence[dns.rrset.RRset]:
+    if question.qtype == HTTPS:
+        return https_records(question.name, logical.owner, ranked, zone)
+    if not logical.holds_addresses:
+        return ()
+    # Of each kind the best `answers`, however the edges' kinds alternate.
+    version = 4 if question.qtype == A else 6
+    fitting = [address for edge in ranked if (address := ip_address(edge.address.host)).version == version]
+    best = list(dict.fromkeys(fitting))[: zone.answers]
+    return tuple(address_records(question.name, best, zone.ttl_s))
 
 
-def _address_records(
-    name: dns.name.Name, known: Iterable[IpAddress], qtype: int, ttl_s: int, limit: int | None = None
-) -> dns.rrset.RRset | None:
-    """The A or AAAA records of `name`, in the order of `known`; None when there are none of the kind."""
-    version = {int(A): 4, int(AAAA): 6}.get(qtype)
-    fitting = list(dict.fromkeys(str(address) for address in known if address.version == version))[:limit]
-    if not fitting:
-        return None
-    return dns.rrset.from_text_list(name, ttl_s, IN, A if version == 4 else AAAA, fitting)
+def _of(question: Question, found: Sequence[dns.rrset.RRset], zone: Zone, *, has_data: bool = True) -> Sections:
+    """What a name that exists answers, given its records of the type asked."""
+    if question.qtype == ANY and has_data:
+        return Sections(Outcome.NOERROR, answer=(dns.rrset.from_rdata(question.name, zone.ttl_s, MINIMAL_ANY),))
+    if found:
+        return Sections(Outcome.NOERROR, answer=tuple(_owned_by(question.name, rrset) for rrset in found))
+    return Sections(Outcome.NODATA, authority=(zone.soa,))
 
 
 def _owned_by(name: dns.name.Name, rrset: dns.rrset.RRset) -> dns.rrset.RRset:
     """The same records under the name as the question spelled it."""
     return dns.rrset.from_rdata_list(name, rrset.ttl, list(rrset))
-
-
-def _text(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True)

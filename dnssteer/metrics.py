@@ -17,12 +17,19 @@ STEERED = counter(
 TRUNCATED = counter("headwater_dns_truncated_total", "Answers too large for UDP, sent empty with TC so that TCP is used.")
 ANSWER_SECONDS = histogram(
     "headwater_dns_answer_seconds",
-    "Time from a message's arrival in the process to its reply.",
+    "Time to make an answer that was not in memory.",
     buckets=(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05),
 )
 REMEMBERED = counter("headwater_dns_remembered_total", "Answers given from memory, within one snapshot.")
+LIMITED = counter(
+    "headwater_dns_rate_limited_total",
+    "Answers over UDP beyond `dns.rate_limit`, by what was done: truncated, badcookie or dropped.",
+    ["outcome"],
+)
+COOKIES = counter("headwater_dns_cookies_total", "Queries with a COOKIE option, by what it held.", ["shown"])
 TCP_CONNECTIONS = gauge("headwater_dns_tcp_connections", "Open TCP connections.")
 TCP_ENDED = counter("headwater_dns_tcp_ended_total", "TCP connections that ended, by how.", ["how"])
 REDIRECTS = counter(
     "headwater_route_redirects_total", "Answers of /route by the viewer's region and by outcome.", ["region", "outcome"]
 )
+UNSENT = counter("headwater_dns_unsent_total", "Replies that the kernel did not take, such as to a network without a route.")

@@ -1,6 +1,6 @@
-"""Reads one DNS query from the wire: header, question, EDNS and client subnet. Pure; every byte is hostile until parsed.
+"""Reads one DNS query from the wire: header, question, EDNS, client subnet, cookie. Pure; every byte is hostile until parsed.
 
-Sources: RFC 1035 section 4.1, RFC 6891 (EDNS), RFC 7871 section 6 (client subnet), RFC 9619 (one question).
+Sources: RFC 1035 section 4.1, RFC 6891 (EDNS), RFC 7871 section 6 (client subnet), RFC 7873 (cookies), RFC 9619 (one question).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import dns.wire
 HEADER_BYTES: Final = 12
 OPCODE_QUERY: Final = 0
 CLIENT_SUBNET: Final = 8  # EDNS option code, RFC 7871 section 6
+COOKIE: Final = 10  # EDNS option code, RFC 7873 section 4
+COOKIE_BYTES: Final = frozenset({8, *range(16, 41)})
 ADDRESS_BYTES: Final = {1: 4, 2: 16}  # by address family (IANA): 1 IPv4, 2 IPv6
 
 
@@ -50,12 +52,13 @@ class ClientSubnet:
 
 @dataclass(frozen=True, slots=True)
 class Edns:
-    """What the query's OPT record says."""
+    """What the query's OPT record says. `cookie`: the client's 8 bytes, and a server's behind them when it has one."""
 
     payload_bytes: int
     version: int
     dnssec_ok: bool
     subnet: ClientSubnet | None
+    cookie: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,11 @@ def read_query(wire: bytes, header: Header) -> Query:
         raise MalformedQuery("one question was expected (RFC 9619)")
     try:
         parser = dns.wire.Parser(wire, HEADER_BYTES)
-        question = Question(parser.get_name(), *parser.get_struct("!HH"))
+        name = parser.get_name()
+        # A pointer could only lead into the header; and a reply that repeats the name would be longer than its query.
+        if parser.current - HEADER_BYTES != sum(len(label) + 1 for label in name.labels):
+            raise MalformedQuery("compressed name in the question")
+        question = Question(name, *parser.get_struct("!HH"))
         for _ in range(sum(header.counts[1:])):
             owner = parser.get_name()
             rdtype, rdclass, ttl, size = parser.get_struct("!HHIH")
@@ -122,6 +129,7 @@ def _read_edns(rdclass: int, ttl: int, rdata: bytes) -> Edns:
     """RFC 6891 section 6.1.3: the class is the payload size; the TTL is extended rcode, version, flags."""
     version = (ttl >> 16) & 0xFF
     subnet: ClientSubnet | None = None
+    cookie: bytes | None = None
     # Options of a later version may have another form, and are answered by BADVERS unread.
     parser = dns.wire.Parser(rdata if version == 0 else b"")
     while parser.remaining():
@@ -129,7 +137,11 @@ def _read_edns(rdclass: int, ttl: int, rdata: bytes) -> Edns:
         value = parser.get_bytes(size)
         if code == CLIENT_SUBNET and subnet is None:
             subnet = _read_subnet(value)
-    return Edns(rdclass, version, bool(ttl & dns.flags.DO), subnet)
+        elif code == COOKIE and cookie is None:
+            if size not in COOKIE_BYTES:
+                raise MalformedQuery("cookie: 8, or 16 to 40 bytes were expected (RFC 7873 section 5.2.2)")
+            cookie = value
+    return Edns(rdclass, version, bool(ttl & dns.flags.DO), subnet, cookie)
 
 
 def _read_subnet(value: bytes) -> ClientSubnet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -15,7 +15,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from dnssteer.query import ClientSubnet, Edns, Header, Query, Question
+from dnssteer.query import ClientSubnet, Edns, Header, MalformedQuery, Query, Question, read_header, read_query
 
 UDP_PAYLOAD_BYTES: Final = 1232  # fits any path unfragmented (DNS flag day 2020)
 PLAIN_PAYLOAD_BYTES: Final = 512  # RFC 1035 section 4.2.1; smaller EDNS sizes count as this (RFC 6891 section 6.2.5)
@@ -36,6 +36,11 @@ class Outcome(StrEnum):
     NOTIMP = "notimp"
     REFUSED = "refused"
     BADVERS = "badvers"
+    BADCOOKIE = "badcookie"
+    TRUNCATED = "truncated"
+    """Sent empty on purpose, so that the client comes again by TCP."""
+    DROPPED = "dropped"
+    """Over the rate limit."""
 
 
 RCODES: Final = {
@@ -47,19 +52,23 @@ RCODES: Final = {
     Outcome.NOTIMP: dns.rcode.NOTIMP,
     Outcome.REFUSED: dns.rcode.REFUSED,
     Outcome.BADVERS: dns.rcode.BADVERS,
+    Outcome.BADCOOKIE: dns.rcode.BADCOOKIE,
+    Outcome.TRUNCATED: dns.rcode.NOERROR,
 }
 AUTHORITATIVE: Final = frozenset({Outcome.NOERROR, Outcome.NODATA, Outcome.NXDOMAIN})
 
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """A reply before it is written. `scope_len`: how many bits of the client's address the answer depends on."""
+    """A reply before it is written. `scope_len`: how many bits of the client's address the answer depends on. `cookie`: client
+    and server cookie for the client to keep."""
 
     outcome: Outcome
     answer: tuple[dns.rrset.RRset, ...] = ()
     authority: tuple[dns.rrset.RRset, ...] = ()
     additional: tuple[dns.rrset.RRset, ...] = ()
     scope_len: int = 0
+    cookie: bytes | None = None
 
 
 def bare_reply(header: Header, outcome: Outcome, question: Question | None = None, *, with_edns: bool = False) -> bytes:
@@ -67,6 +76,23 @@ def bare_reply(header: Header, outcome: Outcome, question: Question | None = Non
     message = _started(header, outcome, question)
     if with_edns:
         message.use_edns(0, 0, UDP_PAYLOAD_BYTES)
+    return message.to_wire()
+
+
+def truncated_reply(wire: bytes) -> bytes | None:
+    """The empty, truncated reply to a well-formed query: what a client without a cookie gets instead of an answer. Never longer
+    than the query. None for what is not well formed."""
+    header = read_header(wire)
+    try:
+        query = read_query(wire, header) if header is not None else None
+    except MalformedQuery:
+        query = None
+    if header is None or query is None:
+        return None
+    message = _started(header, Outcome.TRUNCATED, query.question)
+    message.flags |= dns.flags.TC
+    if query.edns is not None:
+        message.use_edns(0, dns.flags.DO if query.edns.dnssec_ok else 0, UDP_PAYLOAD_BYTES)
     return message.to_wire()
 
 
@@ -80,7 +106,9 @@ def written(query: Query, sections: Sections, *, over_tcp: bool) -> tuple[bytes,
         # Unshuffled, because the best edge comes first.
         return message.to_wire(max_size=_limit_bytes(query.edns, over_tcp), want_shuffle=False), False
     except dns.exception.TooBig:
-        message.answer, message.authority, message.additional = [], [], []
+        if sections.additional:  # glue is help, and no reason to come again
+            return written(query, replace(sections, additional=()), over_tcp=over_tcp)
+        message.answer, message.authority = [], []
         message.flags |= dns.flags.TC
         return message.to_wire(), True
 
@@ -104,7 +132,9 @@ def _add_edns(message: dns.message.Message, edns: Edns | None, sections: Section
     options: list[dns.edns.Option] = []
     if edns.subnet is not None and sections.outcome in AUTHORITATIVE:
         options.append(dns.edns.GenericOption(dns.edns.OptionType.ECS, _scoped(edns.subnet, sections.scope_len)))
-    # DO is copied (RFC 3225 section 3), though the zone is not signed.
+    # DO is copied (RFC 3225 section 3), signed or not.
+    if sections.cookie is not None:
+        options.append(dns.edns.GenericOption(dns.edns.OptionType.COOKIE, sections.cookie))
     message.use_edns(0, dns.flags.DO if edns.dnssec_ok else 0, UDP_PAYLOAD_BYTES, options=options)
     message.set_rcode(RCODES[sections.outcome])  # again, because its high bits are in the OPT record
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, cast
+from typing import Final
 
+from dnssteer.datagrams import serve_datagrams
 from dnssteer.metrics import TCP_CONNECTIONS, TCP_ENDED
 from dnssteer.responder import Responder
 from headwater.rules.addresses import Address
@@ -36,9 +37,8 @@ async def serve_dns(
     responder: Responder, address: Address, *, idle_s: float = IDLE_S, max_connections: int = MAX_CONNECTIONS
 ) -> AsyncIterator[None]:
     """Serves on UDP and TCP until the context ends. Raises CannotStart."""
-    loop = asyncio.get_running_loop()
     try:
-        transport, _ = await loop.create_datagram_endpoint(lambda: Datagrams(responder), (address.host, address.port))
+        datagrams = await serve_datagrams(responder, address)
     except OSError as error:
         raise cannot_listen(error, address, listing="ss -lunp") from error
     streams = Streams(responder, idle_s, max_connections)
@@ -54,23 +54,7 @@ async def serve_dns(
             await streams.drain()
             await server.wait_closed()
     finally:
-        transport.close()
-
-
-class Datagrams(asyncio.DatagramProtocol):
-    """Each datagram is answered at once, in the call that brought it."""
-
-    def __init__(self, responder: Responder) -> None:
-        self._responder = responder
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        reply = self._responder.reply(data, _ip(addr), over_tcp=False)
-        if reply is not None and self._transport is not None:
-            self._transport.sendto(reply, addr)
+        datagrams.close()
 
 
 class Streams:

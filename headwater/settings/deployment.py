@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from headwater.rules.names import BUCKETS
+from headwater.settings.dnszone import record_problems
 from headwater.settings.model import Settings, quantity
 from headwater.settings.origin import Origin
 from headwater.settings.topology import Dns, Edge, NodeName, Pop, Property, Region, Shield, Steering
@@ -52,7 +54,7 @@ class Deployment(Settings):
 
     @model_validator(mode="after")
     def _references_hold(self) -> Deployment:
-        problems = [*self._unknown_regions(), *self._shared_names(), *self._shared_addresses()]
+        problems = [*self._unknown_regions(), *self._shared_names(), *self._shared_addresses(), *self._zone_problems()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -82,6 +84,13 @@ class Deployment(Settings):
             if address in seen:
                 yield f"{owner} and {seen[address]} both listen on {address}; give one another port"
             seen[address] = owner
+
+    def _zone_problems(self) -> Iterator[str]:
+        own = frozenset((*self.dns.nameservers, *(name for name, _, _ in self.edges()), *(f"v{b:03x}" for b in range(BUCKETS))))
+        yield from record_problems(self.dns.records, own)
+        for name in self.dns.addresses:
+            if name not in self.dns.nameservers:
+                yield f"dns.addresses.{name}: no name server of that name (dns.nameservers: {', '.join(self.dns.nameservers)})"
 
     def edges(self) -> Iterator[tuple[NodeName, str, Edge]]:
         """Every edge as (node name, POP name, edge)."""

@@ -7,11 +7,12 @@ from typing import TypeAlias
 from pydantic import Field
 
 from headwater.settings.cache import CacheSettings
+from headwater.settings.dnszone import RateLimit, Records
 from headwater.settings.limits import Limits
 from headwater.settings.listening import ProxyProtocol, TierTls, Tls
 from headwater.settings.model import Settings, quantity
 from headwater.settings.steeringdoor import SteeringDoor
-from headwater.settings.units import Address, DurationS, ListenAddress, Network, RateBps
+from headwater.settings.units import Address, DurationS, IpAddress, ListenAddress, Network, RateBps
 
 NodeName: TypeAlias = str
 
@@ -124,6 +125,25 @@ class Dns(Settings):
     ttl: DurationS = quantity("20 s", description="TTL of steered answers; viewers stay this long.", ge=0, le=86400)
     nameservers: list[str] = Field(["ns1"], description="Names of the zone's name servers, relative to the zone.", min_length=1)
     hostmaster: str = Field("hostmaster", description="Mailbox of the zone in its SOA, relative to the zone.")
+    addresses: dict[str, list[IpAddress]] = Field(
+        {},
+        description="Addresses of the name servers as resolvers reach them, by name in `nameservers`; `listen` by default, which "
+        "is none where the server listens on all addresses.",
+    )
+    negative_ttl: DurationS | None = Field(
+        None, description="How long resolvers may keep that a name or type does not exist; `ttl` by default."
+    )
+    records: Records = Field(
+        {},
+        description="Further records by name relative to the zone (`@` is the zone), then by type: "
+        '`{"@": {CAA: \'0 issue "letsencrypt.org"\'}}`.',
+    )
+    record_ttl: DurationS = quantity("300 s", description="TTL of `records`.", ge=0, le=86400)
+    require_cookies: bool = Field(
+        False,
+        description="Whether UDP clients that speak DNS cookies must show a valid one (RFC 7873): BADCOOKIE, or TCP, for others.",
+    )
+    rate_limit: RateLimit = Field(RateLimit(), description="Limits on answers over UDP that may be somebody else's burden.")
 
 
 class Property(Settings):

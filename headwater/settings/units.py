@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
@@ -107,6 +107,23 @@ RateBps = Annotated[
 ListenAddress = Annotated[
     Address,
     BeforeValidator(parse_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "address"}),
+]
+
+
+def parse_ip_address(value: object) -> IPv4Address | IPv6Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    try:
+        return ipaddress.ip_address(str(value))
+    except ValueError:
+        raise ValueError("an IP address such as '192.0.2.1' or '2001:db8::1' was expected") from None
+
+
+IpAddress = Annotated[
+    IPv4Address | IPv6Address,
+    PlainValidator(parse_ip_address),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "address"}),
 ]

@@ -41,7 +41,7 @@ class Server:
 
 @pytest.fixture
 async def server(deployment: Deployment) -> AsyncIterator[Server]:
-    responder = Responder(Snapshot(version=1, deployment=deployment), LOG)
+    responder = Responder(Snapshot(version=1, deployment=deployment), LOG, secrets=(bytes(range(16)),))
     address = deployment.dns.listen
     async with serve_dns(responder, address, idle_s=0.3, max_connections=2):
         yield Server(responder, address, deployment)
@@ -153,3 +153,47 @@ async def test_dig_gets_what_it_asks_for(server: Server) -> None:
     assert "RFC8482" in await dig(server, "ANY", "v3fa.cdn.test")
     assert "status: BADVERS" in await dig(server, "+edns=3", "+noednsneg", "v3fa.cdn.test")
     assert "status: NOTIMP" in await dig(server, "+opcode=status", "cdn.test")
+
+
+async def kdig(server: Server, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        "kdig", f"@{server.address.host}", "-p", str(server.address.port), "+retry=0", "+timeout=5", *arguments,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    assert b"WARNING" not in out, out
+    return out.decode()
+
+
+@pytest.mark.skipif(shutil.which("kdig") is None, reason="kdig (knot-dnsutils) is not installed")
+async def test_kdig_gets_what_it_asks_for(server: Server) -> None:
+    assert (await kdig(server, "+short", "v3fa.cdn.test")).split() == ["127.0.1.1", "127.0.2.1"]
+    assert (await kdig(server, "+short", "+tcp", "+keepopen", "v3fa.cdn.test", "v3fa.cdn.test")).split() == 2 * [
+        "127.0.1.1",
+        "127.0.2.1",
+    ]
+    cookie = await kdig(server, "+cookie", "v3fa.cdn.test")
+    assert "COOKIE: " in cookie
+    assert "status: NOERROR" in await kdig(
+        server, "+badcookie", "+cookie=0102030405060708000000000000000000000000", "v3fa.cdn.test"
+    )
+    assert "NS ns1.cdn.test." in " ".join((await kdig(server, "cdn.test", "NS")).split())
+    assert "status: NOERROR" in await kdig(server, "cdn.test", "CAA")
+    assert "status: NXDOMAIN" in await kdig(server, "nothing.cdn.test", "TXT")
+    assert "HINFO" in await kdig(server, "v3fa.cdn.test", "ANY")
+
+
+async def test_a_burst_of_datagrams_is_answered_to_the_last(server: Server) -> None:
+    """More than one batch, with silence for some in the middle; each reply is that of its own query."""
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        client.connect((server.address.host, server.address.port))
+        client.setblocking(False)
+        for number in range(150):
+            client.send(dns.message.make_query(f"v{number:03X}.cdn.test", "A", id=number).to_wire() if number % 7 else b"\x00")
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            replies = [dns.message.from_wire(await loop.sock_recv(client, 2000)) for number in range(150) if number % 7]
+    assert [reply.id for reply in replies] == [number for number in range(150) if number % 7]
+    assert all(reply.answer[0].name.to_text() == f"v{reply.id:03X}.cdn.test." for reply in replies)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dnssteer.answer import KnownBy, Reply, answer
+from dnssteer.answer import Asker, KnownBy, Reply, answer
 from dnssteer.reply import Outcome
 from dnssteer.zone import Zone, zone_of
 from headwater.rules.addresses import Address
@@ -34,7 +34,7 @@ HERE = "127.0.0.1"  # a resolver in no listed network but eu's default
 def asked(
     query: dns.message.Message, source: str = HERE, *, zone: Zone = ZONE, world: World = WORLD, over_tcp: bool = False
 ) -> Reply:
-    return answer(query.to_wire(), ip_address(source), zone, world, over_tcp=over_tcp)
+    return answer(query.to_wire(), Asker(ip_address(source), over_tcp), zone, world)
 
 
 def reply_to(query: dns.message.Message, source: str = HERE, *, world: World = WORLD) -> dns.message.Message:
@@ -279,7 +279,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("wire", "why"), BROKEN)
 def test_broken_queries_are_format_errors_with_their_id(wire: bytes, why: str) -> None:
-    reply = answer(wire, ip_address(HERE), ZONE, WORLD)
+    reply = answer(wire, Asker(ip_address(HERE)), ZONE, WORLD)
     assert reply.outcome is Outcome.FORMERR, why
     assert reply.wire is not None
     message = dns.message.from_wire(reply.wire)
@@ -289,7 +289,7 @@ def test_broken_queries_are_format_errors_with_their_id(wire: bytes, why: str) -
 def test_responses_and_what_is_too_short_are_not_answered() -> None:
     response = reply_to(dns.message.make_query("v3fa.cdn.test", "A"))
     assert asked(response) == Reply(Outcome.RESPONSE, None)
-    assert answer(QUERY[:11], ip_address(HERE), ZONE, WORLD) == Reply(Outcome.TOO_SHORT, None)
+    assert answer(QUERY[:11], Asker(ip_address(HERE)), ZONE, WORLD) == Reply(Outcome.TOO_SHORT, None)
 
 
 def test_other_classes_are_refused() -> None:
@@ -320,7 +320,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @example(b"\0\0(\0\0\1\0\0\0\0\0\0\4v3fa\3cdn\4test\0\0\1\0\1", False)  # an UPDATE of no zone
 @settings(max_examples=400, deadline=None)
 def test_whatever_arrives_the_reply_is_a_readable_response_with_its_id_or_nothing(wire: bytes, over_tcp: bool) -> None:
-    reply = answer(wire, ip_address(HERE), ZONE, WORLD, over_tcp=over_tcp)
+    reply = answer(wire, Asker(ip_address(HERE), over_tcp), ZONE, WORLD)
     if reply.wire is None:
         assert len(wire) < 12 or wire[2] & 0x80
         return

@@ -1,0 +1,31 @@
+"""The file of secrets that server cookies are made with: made at the first start, shared by copying it to further servers.
+
+One secret a line, 32 hex digits. The first one makes cookies, all are accepted: to change it, put a new first line into every
+server's file, and drop the old line an hour later.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from dnssteer.cookies import SECRET_BYTES
+from headwater.runtime.httpsite import CannotStart
+
+
+def cookie_secrets(file: Path) -> tuple[bytes, ...]:
+    """The secrets in `file`, which is made with one when it is not there. Raises CannotStart."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+            new.write(secrets.token_hex(SECRET_BYTES) + "\n")
+    except FileExistsError:
+        pass
+    try:
+        found = tuple(bytes.fromhex(line) for line in file.read_text().split())
+    except ValueError:
+        found = ()
+    if not found or any(len(secret) != SECRET_BYTES for secret in found):
+        raise CannotStart(f"{file}: lines of {2 * SECRET_BYTES} hex digits were expected; delete the file to have a new one made")
+    return found
