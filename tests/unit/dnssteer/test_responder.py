@@ -46,10 +46,10 @@ UNLIMITED = responder(limited())
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.text("v3faV3FA", min_size=4, max_size=4), st.text("cdnCDN.", min_size=3, max_size=4), st.sampled_from(["A", "HTTPS"]))
+@given(st.text("v3faV3FA", min_size=4, max_size=4), st.text("cdnCDN", min_size=3, max_size=3), st.sampled_from(["A", "HTTPS"]))
 def test_an_answer_from_memory_is_the_answer_but_for_the_case_of_its_name(label: str, rest: str, kind: str) -> None:
     """Resolvers draw the case at random (0x20), so a memory that wants it exact would never help them."""
-    name = f"{label}.{rest}.tEsT".replace("..", ".")
+    name = f"{label}.{rest}.tEsT"
     wire = dns.message.make_query(name, kind, id=7).to_wire()
     first = UNLIMITED.reply(wire, HERE, over_tcp=False)
     assert first is not None
