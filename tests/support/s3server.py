@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 
-from headwater.settings.origin import S3Store
+from headwater.settings.origin import S3Store, Store
 from tests.support.deployments import free_port
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CORSRuleTypeDef
 
 ACCESS_KEY = "headwater-test"
 SECRET_KEY = "headwater-test-secret"
@@ -27,17 +32,32 @@ class S3Server:
     endpoint: str
     folder: Path
 
-    def bucket(self, name: str) -> S3Store:
-        """Settings of a fresh bucket, made through the server: a folder made behind its back it would see only later."""
-        boto3.client(
+    def client(self) -> S3Client:
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-        ).create_bucket(Bucket=name)
+        )
+
+    def bucket(self, name: str, *, browsers: bool = False) -> S3Store:
+        """Settings of a fresh bucket, made through the server: a folder made behind its back it would see only later.
+
+        With `browsers`, pages of any origin may send parts to it.
+        """
+        client = self.client()
+        client.create_bucket(Bucket=name)
+        if browsers:
+            rule: CORSRuleTypeDef = {"AllowedOrigins": ["*"], "AllowedMethods": ["PUT"], "AllowedHeaders": ["content-md5"]}
+            client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})
         return S3Store(kind="s3", endpoint=self.endpoint, bucket=name, prefix="lab")
+
+    def keys(self, store: Store) -> list[str]:
+        """Every key in the store's bucket, as the store itself has it."""
+        assert isinstance(store, S3Store)
+        return [entry["Key"] for entry in self.client().list_objects_v2(Bucket=store.bucket).get("Contents", [])]
 
 
 @contextmanager
