@@ -119,6 +119,16 @@ class Catalogue(Settings):
     )
 
 
+class Events(Settings):
+    """Where events of the origin leave to. They are kept in the catalogue until NATS JetStream has acknowledged them."""
+
+    nats: str = Field(description="URL of NATS, several separated by commas.", pattern=r"^(nats|tls)://")
+    stream: str = Field("HEADWATER", description="JetStream's stream; made when it is not there.", pattern=r"^[A-Za-z0-9_-]+$")
+    subject: str = Field(
+        "headwater", description="Beginning of the subjects: `headwater.upload.complete`.", pattern=r"^[A-Za-z0-9_.-]+$"
+    )
+
+
 class ByteServer(Node):
     tls: Tls | None = Field(None, description="TLS beside `listen`, for shields; none by default.")
 
@@ -140,6 +150,7 @@ class Origin(Settings):
     tiers: Tiers = Field(Tiers(), description="Where published objects live, by popularity.")
     uploads: Uploads = Field(Uploads(), description="Limits of uploads.")
     transcode: Transcode = Field(Transcode(), description="The process pipe.")
+    events: Events | None = Field(None, description="Where events leave to; without it they stay in the catalogue.")
     steer_by: Literal["address", "dns"] = Field(
         "dns",
         description="What playback URLs name: the logical host, or the edge's address for viewers who cannot use our DNS.",

@@ -24,6 +24,7 @@ from origin.api.requests import MAX_DIGESTS_BYTES
 from origin.api.uploading import Uploading
 from origin.api.watching import Watching
 from origin.catalogue.engine import open_catalogue
+from origin.events.leaving import check_client, events_leaving
 from origin.objects.endpoint import part_routes
 from origin.objects.interface import ObjectStore
 from origin.objects.open import open_part_store, open_store
@@ -83,6 +84,8 @@ def api_app(
 @asynccontextmanager
 async def api_node(context: NodeContext) -> AsyncIterator[None]:
     deployment = context.deployment
+    if deployment.origin.events is not None:
+        check_client()
     stores = await asyncio.to_thread(open_stores, deployment)
     async with (
         open_catalogue(deployment) as catalogue,
@@ -94,6 +97,7 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start(
             "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
         )
+        tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))
         async with serve_app(admin_app(), deployment.origin.api.admin), serve_app(app, deployment.origin.api.listen):
             yield
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.rules.names import VideoId
+from origin.catalogue.outbox import UPLOAD_COMPLETE, Event, put_event
 from origin.catalogue.schema import Dialect, Form, JobState, VideoState, idempotency_keys, jobs, upload_parts, uploads, videos
 
 
@@ -253,6 +254,8 @@ async def complete_upload(
         "updated_at": now,
     }
     await connection.execute(insert(jobs).values(**job))
+    told = {"video_id": upload.video_id, "size_bytes": upload.size_bytes, "sha256": sha256, "master_key": master_key}
+    await put_event(connection, Event(upload.id, UPLOAD_COMPLETE, told, now))
     processing = update(videos).where(videos.c.id == upload.video_id, videos.c.state == VideoState.UPLOADING)
     await connection.execute(processing.values(state=VideoState.PROCESSING, updated_at=now))
     return True
