@@ -108,6 +108,9 @@ class Transcode(Settings):
     max_duration: DurationS = quantity("12 h", description="Longer videos are refused.")
     task_timeout: DurationS = quantity("15 min", description="A task without progress for this long is killed and tried again.")
     attempts: int = Field(3, description="Tries of one task before its video fails.", ge=1, le=10)
+    lease: DurationS = quantity(
+        "15 s", description="A transcoder that does not say for this long that it lives loses its videos to others.", ge=1
+    )
     poll: DurationS = quantity("250 ms", description="How often the coordinator looks for new uploads.", gt=0)
 
 

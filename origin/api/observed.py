@@ -14,7 +14,7 @@ from headwater.runtime.logs import Log
 from headwater.runtime.metrics import counter, histogram
 from headwater.runtime.problems import Problem
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
-from origin.objects.interface import ObjectStoreFailed
+from origin.objects.interface import DiskFull, ObjectStoreFailed
 from origin.uploads.dialects.bodies import CORS as DIALECT_CORS
 from origin.uploads.dialects.routes import is_dialect
 from origin.uploads.refusal import Refusal, UploadRefused
@@ -119,6 +119,9 @@ def _problem_of(error: Exception, log: Log, trace_id: str) -> Problem:
         case UploadRefused():
             status, title = STATUS_OF[error.refusal]
             return Problem(status, error.refusal.value, title, error.detail, **error.facts)
+        case DiskFull():
+            log.error("the object store's disk is full", error=str(error), trace_id=trace_id)
+            return Problem(507, "disk-full", "Disk full", f"{error}; nothing that was acknowledged is lost")
         case ObjectStoreFailed():
             log.error("the object store failed", error=str(error), trace_id=trace_id)
             return _later("store-failed", "Object store failed", "the object store cannot do it just now; try again")

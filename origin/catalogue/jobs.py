@@ -64,6 +64,13 @@ async def finish(engine: AsyncEngine, video_id: VideoId, owner: str, now: float,
         return done.rowcount == 1
 
 
+async def set_aside(engine: AsyncEngine, video_id: VideoId, owner: str, until: float, reason: str) -> bool:
+    """Leaves the job alone until then, when anyone may take it; `reason` says why. False when it was not the owner's any more."""
+    async with writing(engine) as connection:
+        aside = {"lease_until": until, "error": reason}
+        return (await connection.execute(update(jobs).where(*_held(video_id, owner)).values(**aside))).rowcount == 1
+
+
 async def release(engine: AsyncEngine, owner: str, now: float) -> int:
     """Gives back every job of `owner`, who begins or stops: anyone may take them at once. Returns how many."""
     async with writing(engine) as connection:

@@ -22,7 +22,7 @@ from aiohttp import web
 from headwater.runtime.metrics import counter
 from headwater.runtime.problems import Problem
 from origin.objects.fileparts import FilePartStore, PartDigestWrong, PartSizeWrong, UploadNotBegun
-from origin.objects.interface import ObjectStoreFailed
+from origin.objects.interface import DiskFull, ObjectStoreFailed
 from origin.objects.partlinks import PATH_PREFIX, LinkRefused, PartLink, check_link
 from origin.objects.parts import PartStore
 
@@ -53,6 +53,7 @@ class PartOutcome(StrEnum):
     HASH_MISMATCH = "part-hash-mismatch"
     STALLED = "part-stalled"
     CUT_OFF = "part-cut-off"
+    DISK_FULL = "disk-full"
     STORE_FAILED = "store-failed"
 
 
@@ -68,6 +69,7 @@ _ANSWERS: Final = {
     PartOutcome.HASH_MISMATCH: (422, "Part hash mismatch"),
     PartOutcome.STALLED: (408, "Part stalled"),
     PartOutcome.CUT_OFF: (400, "Part cut off"),
+    PartOutcome.DISK_FULL: (507, "Disk full"),
     PartOutcome.STORE_FAILED: (503, "Store failed"),
 }
 
@@ -134,6 +136,8 @@ class PartEndpoint:
         except PartDigestWrong as error:
             detail = f"the body's SHA-256 is {error}, Content-Digest says {sha256}; send the part again"
             raise _problem(PartOutcome.HASH_MISMATCH, detail) from error
+        except DiskFull as error:
+            raise _problem(PartOutcome.DISK_FULL, f"{error}; send the part again later") from error
         except ObjectStoreFailed as error:
             raise _problem(PartOutcome.STORE_FAILED, str(error)) from error
 

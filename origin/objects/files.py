@@ -6,7 +6,6 @@ All file work is done in threads; the loop never waits for a disk.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from origin.objects.blobs import BlobFolder, Draft, Name
-from origin.objects.interface import ObjectInfo, ObjectStoreFailed, OpenedObject
+from origin.objects.interface import DiskFull, ObjectInfo, ObjectStoreFailed, OpenedObject, is_disk_full
 
 CHUNK_BYTES: Final = 512 * 1024
 LIST_BATCH: Final = 256
@@ -145,8 +144,8 @@ def disk_errors_mapped() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ObjectStoreFailed("the disk of the object store is full: free space or move the store") from error
+        if is_disk_full(error):
+            raise DiskFull("the disk of the object store is full: free space or move the store") from error
         raise ObjectStoreFailed(f"the object store's folder cannot be used: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ class InvalidKey(ObjectNotFound, ValueError):
 
 class ObjectStoreFailed(Exception):
     """The store could not do it; trying again later may help."""
+
+
+class DiskFull(ObjectStoreFailed):
+    """There is no room left where the objects are; someone has to make some."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether this is a full disk or an exhausted quota, in whatever clothes it comes."""
+    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 class OpenedObject(Protocol):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
-from origin.catalogue.jobs import Job, claim_next, finish, release, renew, unfinished, waiting
+from origin.catalogue.jobs import Job, claim_next, finish, release, renew, set_aside, unfinished, waiting
 from origin.catalogue.renditions import has_whole_rung, mark_failed, mark_processing
-from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed
+from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed, is_disk_full
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.making import VideoMaking, Workshop
 from origin.transcode.metrics import JOBS_WAITING, LEASES_LOST, VIDEOS
 from origin.transcode.publish import Publisher
 from origin.transcode.tasks import Source
 
-LEASE_S = 15.0
 VIDEOS_PER_PLACE = 4  # of those that nobody can watch yet
 MOST_VIDEOS = 256  # under way at once in one coordinator; each costs some memory, and a local copy of its master at S3
 
@@ -52,9 +54,10 @@ class Coordinator:
     async def keep_leases(self) -> None:
         """Prolongs the leases of what is being made; stops work on what someone else took."""
         while True:
-            await asyncio.sleep(LEASE_S / 3)
+            lease_s = self._shop.settings.lease
+            await asyncio.sleep(lease_s / 3)
             for video_id, task in list(self._running.items()):
-                if not task.done() and not await renew(self._shop.engine, video_id, self._owner, self._shop.clock(), LEASE_S):
+                if not task.done() and not await renew(self._shop.engine, video_id, self._owner, self._shop.clock(), lease_s):
                     LEASES_LOST.inc()
                     self._log.warning("lease lost", video_id=video_id)
                     task.cancel()
@@ -69,7 +72,7 @@ class Coordinator:
     async def _claim(self) -> None:
         """A video that plays already holds up nobody: the first window of those that wait outranks its remaining tasks."""
         while len(self._running) < MOST_VIDEOS and self._unplayable() < VIDEOS_PER_PLACE * self._shop.cluster.places:
-            job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), LEASE_S)
+            job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), self._shop.settings.lease)
             if job is None:
                 return
             self._log.info("job taken", video_id=job.video_id, attempts=job.attempts)
@@ -89,9 +92,16 @@ class Coordinator:
             self._playable.discard(video_id)
             self._shop.gate.forget(video_id)
             if not task.cancelled() and (error := task.exception()) is not None:
-                # The catalogue, a store or the cluster is away. The lease runs out, and the job is taken again.
                 VIDEOS.labels("set-aside").inc()
                 self._log.error("video set aside", video_id=video_id, error=repr(error), exc_info=error)
+                await self._set_aside(video_id, error)
+
+    async def _set_aside(self, video_id: VideoId, error: BaseException) -> None:
+        """The catalogue, a store or the cluster is away, or a disk is full. The lease runs out, and the job is taken again."""
+        kind = "disk-full" if is_disk_full(error) else "set-aside"
+        until = self._shop.clock() + self._shop.settings.lease
+        with suppress(SQLAlchemyError):  # without the catalogue nothing is noted, and the lease runs out all the same
+            await set_aside(self._shop.engine, video_id, self._owner, until, f"{kind}: {error}")
 
     async def _stop(self) -> None:
         tasks = list(self._running.values())

@@ -1,0 +1,90 @@
+"""The disk of the origin's objects is full: parts are refused by name, nothing acknowledged is lost, and work waits for room."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from headwater.runtime.metrics import value
+from headwater.settings.deployment import Deployment
+from headwater.settings.origin import FileStore
+from origin.catalogue.engine import open_catalogue, reading
+from origin.catalogue.jobs import claim_next, set_aside
+from origin.catalogue.schema import jobs
+from tests.support.deployments import lab_deployment
+from tests.support.origin import MIB, RunningApi, running_api
+
+PART = 5 * MIB
+CLIP = random.Random(5).randbytes(PART + 17)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 14 MiB of its own."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", folder], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("needs root and the right to mount a tmpfs, for a disk that can be full")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, small_disk: Path) -> Deployment:
+    deployment = lab_deployment(tmp_path)
+    uploads = deployment.origin.uploads.model_copy(update={"keep_free": 0})
+    origin = deployment.origin.model_copy(update={"masters": FileStore(path=small_disk / "masters"), "uploads": uploads})
+    return deployment.model_copy(update={"origin": origin})
+
+
+@pytest.fixture
+async def api(deployment: Deployment) -> AsyncIterator[RunningApi]:
+    async with running_api(deployment) as running:
+        yield running
+
+
+async def test_a_part_that_finds_no_room_is_refused_by_name_and_goes_in_once_there_is_some(
+    api: RunningApi, small_disk: Path
+) -> None:
+    begun = await api.creator.begin(len(CLIP), part_size=PART)
+    video_id, [first, second] = begun.body["video_id"], begun.body["upload"]["parts"]
+    assert (await api.creator.put(second, CLIP[PART:])).status == 204
+    other = small_disk / "somebody-elses"
+    other.write_bytes(bytes(11 * MIB))
+    before = value("headwater_origin_part_puts_total", outcome="disk-full")
+    refused = await api.creator.put(first, CLIP[:PART])
+    assert (refused.status, refused.problem) == (507, "disk-full")
+    assert value("headwater_origin_part_puts_total", outcome="disk-full") == before + 1
+    assert [part["arrived"] for part in (await api.creator.state(video_id)).body["parts"]] == [False, True]
+
+    other.unlink()
+    assert (await api.creator.put(first, CLIP[:PART])).status == 204
+    other.write_bytes(bytes(7 * MIB))  # the master has no room beside its parts
+    refused = await api.creator.complete(video_id)
+    assert (refused.status, refused.problem) == (507, "disk-full")
+    other.unlink()
+    assert (await api.creator.complete(video_id)).status == 202
+
+
+async def test_a_job_set_aside_says_why_and_is_taken_again_later(deployment: Deployment) -> None:
+    async with running_api(deployment) as api:
+        video_id = await api.creator.upload(b"a clip")
+    async with open_catalogue(deployment) as catalogue:
+        job = await claim_next(catalogue, "a", 100.0, 15.0)
+        assert job is not None
+        assert await set_aside(catalogue, job.video_id, "a", 115.0, "disk-full: free space")
+        assert not await set_aside(catalogue, job.video_id, "b", 500.0, "not mine")
+        assert await claim_next(catalogue, "b", 114.0, 15.0) is None
+        async with reading(catalogue) as connection:
+            assert (await connection.execute(select(jobs.c.video_id, jobs.c.error))).all() == [
+                (video_id, "disk-full: free space")
+            ]
+        assert await claim_next(catalogue, "b", 115.0, 15.0) is not None
