@@ -2,6 +2,7 @@
 
     pip install libcachesim        # GPL: for this comparison only, no part of Headwater imports it
     python -m bench.eviction [requests per trace]
+    python -m bench.eviction edge.log trace.csv      # recorded traffic instead: see recorded.py
 
 LRB is tried too and reported as missing where libcachesim was built without it.
 """
@@ -9,10 +10,12 @@ LRB is tried too and reported as missing where libcachesim was built without it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from bench.eviction.traces import TRACES, WARM_UP, Request
+from bench.eviction.recorded import UnreadableTrace, recorded
+from bench.eviction.traces import TRACES, WARM_UP, Request, Trace
 from headwater.rules.eviction import Ranking
 
 SIMPLE: Final = ("LRU", "S3FIFO", "Sieve", "WTinyLFU")
@@ -78,22 +81,29 @@ def _next_uses(requests: list[Request]) -> list[int]:
     return following
 
 
-def main(count: int) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """How often ours was behind the best of the simple ones."""
+    files = [Path(argument) for argument in arguments if not argument.isdecimal()]
+    count = next((int(argument) for argument in arguments if argument.isdecimal()), 100_000)
+    traces = [recorded(file, count) for file in files] if files else [make(count, SEED) for make in TRACES]
     print(f"| trace | budget | ours | {' | '.join((*SIMPLE, *OTHERS))} | ours / best simple |")
     print("|---|---|---" + "|---" * (len(SIMPLE) + len(OTHERS)) + "|---|")
-    behind = 0
-    for make in TRACES:
-        trace = make(count, SEED)
-        for share in SHARES:
-            budget = int(trace.footprint_bytes * share)
-            mine = ours(trace.requests, budget)
-            others = [theirs(name, trace.requests, budget) for name in (*SIMPLE, *OTHERS)]
-            best = max(ratio for ratio in others[: len(SIMPLE)] if ratio is not None)
-            behind += mine < best
-            cells = ["-" if ratio is None else f"{ratio:.3f}" for ratio in others]
-            print(f"| {trace.name} | {share:.0%} | **{mine:.3f}** | {' | '.join(cells)} | {mine / best:.2f} |", flush=True)
-    return behind
+    return sum(_compare(trace, share) for trace in traces for share in SHARES)
+
+
+def _compare(trace: Trace, share: float) -> bool:
+    """Prints a row; whether ours was behind."""
+    budget = int(trace.footprint_bytes * share)
+    mine = ours(trace.requests, budget)
+    others = [theirs(name, trace.requests, budget) for name in (*SIMPLE, *OTHERS)]
+    best = max(ratio for ratio in others[: len(SIMPLE)] if ratio is not None)
+    cells = ["-" if ratio is None else f"{ratio:.3f}" for ratio in others]
+    print(f"| {trace.name} | {share:.0%} | **{mine:.3f}** | {' | '.join(cells)} | {mine / best:.2f} |", flush=True)
+    return mine < best
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (UnreadableTrace, OSError) as error:
+        sys.exit(str(error))
