@@ -11,10 +11,10 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from headwater.cacheproxy.gate import Limit, reached
 from headwater.cacheproxy.metrics import REFUSALS
@@ -24,6 +24,8 @@ from headwater.rules.proxyheader import BadProxyHeader, missing, parse
 from headwater.runtime.httpsite import DRAIN_S
 from headwater.runtime.listener import listening_socket
 from headwater.runtime.logs import Log
+from headwater.runtime.tls import Certificates
+from headwater.runtime.tlsserver import context_for, serve_tls
 from headwater.settings.listening import ProxyProtocol
 from headwater.settings.units import Address
 
@@ -39,7 +41,7 @@ class Door:
     """
 
     address: Address
-    tls: ssl.SSLContext | None = None
+    tls: Certificates | None = None
     balancers: ProxyProtocol | None = None
     congestion: str | None = None
     listener: socket.socket | None = None
@@ -147,9 +149,13 @@ class _Entrance:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(self._server.gate.limits.header_timeout):
-                told = await self._told(connection, peer)
+                protocol = self._protocol(await self._told(connection, peer))
+                context = None if self._door.tls is None else await context_for(connection, self._door.tls)
                 handed_over = True
-                await self._hand_over(connection, told)
+                if context is None:
+                    await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+                else:
+                    await serve_tls(connection, protocol, context, self._server.gate.limits.header_timeout)
         except BadProxyHeader as error:
             self._refused("proxy_header_bad", peer, error)
         except TimeoutError as error:
@@ -177,12 +183,8 @@ class _Entrance:
             head += data
         return parse(head).client
 
-    async def _hand_over(self, connection: socket.socket, client: ClientAddress | None) -> None:
-        loop = asyncio.get_running_loop()
-        secured: dict[str, Any] = {} if self._door.tls is None else {"ssl": self._door.tls}
-        if secured:
-            secured["ssl_handshake_timeout"] = self._server.gate.limits.header_timeout
-        await loop.connect_accepted_socket(lambda: self._server.connection(client), connection, **secured)
+    def _protocol(self, client: ClientAddress | None) -> Callable[[], asyncio.Protocol]:
+        return lambda: self._server.connection(client)
 
     def _refused(self, reason: str, peer: ClientAddress, error: Exception) -> None:
         REFUSALS.labels(reason).inc()

@@ -138,9 +138,9 @@ async def _leaving_metrics(file: Path | None) -> AsyncIterator[None]:
 
 def doors_of(listeners: Tier, certificates: Certificates | None, inherited: Sequence[socket.socket] = ()) -> list[Door]:
     """The node's listeners for clients, in the order of `Tier.addresses`; `inherited` are their sockets, if there are any."""
-    contexts = [None] if certificates is None else [None, certificates.context]
-    sockets: Sequence[socket.socket | None] = inherited or [None] * len(contexts)
+    secured = [None] if certificates is None else [None, certificates]
+    sockets: Sequence[socket.socket | None] = inherited or [None] * len(secured)
     return [
         Door(address, tls, listeners.proxy_protocol, listeners.congestion, listener)
-        for address, tls, listener in zip(listeners.addresses, contexts, sockets, strict=True)
+        for address, tls, listener in zip(listeners.addresses, secured, sockets, strict=True)
     ]

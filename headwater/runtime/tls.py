@@ -29,7 +29,8 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificates:
-    """The certificates of one listener. `context` is for the server; it hands every handshake the right certificate."""
+    """The certificates of one listener. `context` is for a server of the standard library: it hands every handshake the right
+    certificate. Whoever learns the client's wish otherwise takes the context of `chosen`."""
 
     def __init__(self, settings: Tls, log: Log) -> None:
         self._settings = settings
@@ -50,6 +51,11 @@ class Certificates:
         wanted = (name or "").lower().rstrip(".")
         exact = self._by_name.get(wanted)
         return exact or self._by_name.get("*." + wanted.partition(".")[2]) or self._first
+
+    @property
+    def only(self) -> ssl.SSLContext | None:
+        """The context, when there is one certificate for all names."""
+        return self._first if len(self._settings.certificates) == 1 else None
 
     async def watch(self) -> None:
         """Takes up changed files until cancelled."""

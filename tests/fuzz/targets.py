@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dnssteer.query import MalformedQuery, read_header, read_query
-from headwater.rules import proxyheader
+from headwater.rules import clienthello, proxyheader
 from headwater.rules.cachestatus import CacheStatus, Outcome, with_member
 from headwater.rules.conditionals import evaluate, if_range_holds, parse_etags
 from headwater.rules.fields import directives, end_to_end, field, well_formed
@@ -174,6 +174,18 @@ def proxy_header(data: bytes) -> None:
     assert 0 <= told.port < 65536
 
 
+def client_hello(data: bytes) -> None:
+    """A ClientHello is waited for within bounds, and gives an ASCII name or none."""
+    needed = clienthello.wanted(data)
+    assert needed <= max(len(data), clienthello.LONGEST_HELLO)
+    name = clienthello.server_name(data)
+    assert name is None or (name and name.isascii())
+
+
+_HELLO: Final = (
+    bytes.fromhex("160301003c010000380303") + bytes(32) + bytes.fromhex("00000213010100000d000000090007000004612e6162")
+)  # for a.ab
+
 TARGETS: Final = {
     "request-target": FuzzTarget(request_target, (b"/videos/a/b.m4s?grant=x", b"/%61%2e%2E/..;/a", b"http://www.test/a")),
     "host-field": FuzzTarget(host_field, (b"www.test:80", b"[2001:db8::1]:443", b"127.0.0.1")),
@@ -189,6 +201,7 @@ TARGETS: Final = {
     "grant-token": FuzzTarget(grant_token, (b"AQAB", b"h1.bGFiLTE.x")),
     "cache-status": FuzzTarget(cache_status, (b'shield-1; fwd=uri-miss; stored', b'"a,b"; hit')),
     "dns-query": FuzzTarget(dns_query, (bytes.fromhex("12340100000100000000000104763366610363646e04746573740000010001"),)),
+    "client-hello": FuzzTarget(client_hello, (_HELLO, b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")),
     "proxy-header": FuzzTarget(
         proxy_header,
         (

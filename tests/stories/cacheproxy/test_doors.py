@@ -81,7 +81,7 @@ def serial(files: CertificateFiles) -> int:
 async def test_tls_1_2_and_1_3_are_spoken(deployment: Deployment, tmp_path: Path, version: ssl.TLSVersion) -> None:
     ca = authority(tmp_path / "tls")
     certificates = tls_of(deployment, ca.issue("a", "www.test"))
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context)) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
         for _ in range(2):
             assert (await ask(edge, GET, tls=ca.client(version=version), name="www.test")).body == b"body"
             await edge.settled()
@@ -90,7 +90,7 @@ async def test_tls_1_2_and_1_3_are_spoken(deployment: Deployment, tmp_path: Path
 async def test_what_is_older_than_the_minimum_is_refused_and_counted(deployment: Deployment, tmp_path: Path) -> None:
     ca = authority(tmp_path / "tls")
     certificates = tls_of(deployment, ca.issue("a", "www.test"), minimum="1.3")
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context)) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
         before = value("headwater_cache_refusals_total", reason="tls_handshake")
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await ask(edge, GET, tls=ca.client(version=ssl.TLSVersion.TLSv1_2), name="www.test")
@@ -102,7 +102,7 @@ async def test_each_name_gets_its_certificate_exact_before_wildcard(deployment: 
     ca = authority(tmp_path / "tls")
     first, wild, exact = ca.issue("a", "www.test"), ca.issue("b", "*.cdn.test"), ca.issue("c", "v001.cdn.test")
     certificates = tls_of(deployment, first, wild, exact)
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context)) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
         context = ca.client()
         assert await shown(edge, context, "www.test") == serial(first)
         assert await shown(edge, context, "v3fa.cdn.test") == serial(wild)
@@ -111,11 +111,56 @@ async def test_each_name_gets_its_certificate_exact_before_wildcard(deployment: 
         assert await shown(edge, context, "other.test") == serial(first)
 
 
+async def test_a_hello_that_comes_byte_by_byte_gets_its_names_certificate(deployment: Deployment, tmp_path: Path) -> None:
+    ca = authority(tmp_path / "tls")
+    first, second = ca.issue("a", "www.test"), ca.issue("b", "v3fa.cdn.test")
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), tls_of(deployment, first, second))) as edge:
+        reader, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ca.client().wrap_bio(received, sent, server_hostname="v3fa.cdn.test")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        for byte in sent.read():
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        while True:
+            received.write(await reader.read(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+        certificate = client.getpeercert()
+        assert certificate is not None
+        assert int(str(certificate["serialNumber"]), 16) == serial(second)
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", "hello"])
+async def test_a_client_that_leaves_before_or_in_its_handshake_disturbs_nobody(
+    deployment: Deployment, tmp_path: Path, sent: bytes | str
+) -> None:
+    ca = authority(tmp_path / "tls")
+    certificates = tls_of(deployment, ca.issue("a", "www.test"), ca.issue("b", "v3fa.cdn.test"))
+    if isinstance(sent, str):
+        out = ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            ca.client().wrap_bio(ssl.MemoryBIO(), out, server_hostname="www.test").do_handshake()
+        sent = out.read()
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+            writer.write(sent)
+            writer.close()
+            await writer.wait_closed()
+        assert (await ask(edge, GET, tls=ca.client(), name="www.test")).status == 200
+
+
 async def test_new_certificate_files_are_taken_up_and_bad_ones_are_not(deployment: Deployment, tmp_path: Path) -> None:
     ca = authority(tmp_path / "tls")
     files = ca.issue("a", "www.test")
     certificates = tls_of(deployment, files)
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context)) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
         old = serial(files)
         assert await shown(edge, ca.client(), "www.test") == old
         new = serial(ca.issue("a", "www.test"))
@@ -143,7 +188,7 @@ def test_a_certificate_that_is_not_there_is_one_sentence(deployment: Deployment,
 async def test_mutual_tls_lets_in_only_those_whom_the_authority_knows(deployment: Deployment, tmp_path: Path) -> None:
     ca, stranger = authority(tmp_path / "tls"), authority(tmp_path / "other")
     certificates = tls_of(deployment, ca.issue("a", "www.test"), client_authority=ca.file)
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context)) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates)) as edge:
         own, foreign = ca.issue("edge", "fra-1"), stranger.issue("edge", "fra-1")
         assert (await ask(edge, GET, tls=ca.client(own), name="www.test")).status == 200
         for context in (ca.client(), ca.client(foreign)):
@@ -159,7 +204,7 @@ async def test_a_handshake_that_does_not_come_ends(deployment: Deployment, tmp_p
     ca = authority(tmp_path / "tls")
     certificates = tls_of(deployment, ca.issue("a", "www.test"))
     limits = Limits.model_validate({"header_timeout": "200 ms"})
-    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates.context), limits) as edge:
+    async with edge_with(deployment, tmp_path, Door(listen(deployment), certificates), limits) as edge:
         assert await exchange(edge.address, b"") == b""
         received = await exchange(edge.address, GET)  # plain HTTP on the TLS port
         assert b"HTTP/1" not in received
@@ -217,7 +262,7 @@ async def test_a_header_from_elsewhere_is_refused(deployment: Deployment, tmp_pa
 async def test_the_header_comes_before_tls(deployment: Deployment, tmp_path: Path) -> None:
     ca = authority(tmp_path / "tls")
     certificates = tls_of(deployment, ca.issue("a", "www.test"))
-    door = Door(listen(deployment), certificates.context, balanced("127.0.0.0/8"))
+    door = Door(listen(deployment), certificates, balanced("127.0.0.0/8"))
     async with edge_with(deployment, tmp_path, door) as edge:
         loop = asyncio.get_running_loop()
         client = socket.create_connection((edge.address.host, edge.address.port))
