@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from control.access import operator_of
+from control.audit import What
+from control.desk import Desk
 from control.metrics import POLLS
 from control.plane import ControlPlane
 from control.purging import Purger, order_from
@@ -21,6 +25,7 @@ LONGEST_WAIT_S: Final = 60.0
 PAGE_FOLDER: Final = Path(__file__).with_name("page")
 PLANE: Final = web.AppKey("plane", ControlPlane)
 PURGER: Final = web.AppKey("purger", Purger)
+DESK: Final = web.AppKey("desk", Desk)
 PAGE_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -37,18 +42,19 @@ PAGE_HEADERS: Final = {
 }
 
 
-def control_app(plane: ControlPlane, purger: Purger) -> web.Application:
+def control_app(plane: ControlPlane, purger: Purger, desk: Desk) -> web.Application:
     app = admin_app()
     app.middlewares.append(problems)
     app[PLANE] = plane
     app[PURGER] = purger
+    app[DESK] = desk
     app.router.add_get("/api/v1/snapshot", snapshot)
     app.router.add_get("/api/v1/status", status)
     app.router.add_post("/api/v1/purge", purge)
     app.router.add_get("/api/v1/purges", purges)
     app.router.add_get("/", page)
     app.router.add_get("/page/{name:page\\.css|page\\.js|view\\.js|format\\.js}", page_part)
-    return app
+    return desk.api.add_to(app)
 
 
 async def snapshot(request: web.Request) -> web.Response:
@@ -64,7 +70,7 @@ async def snapshot(request: web.Request) -> web.Response:
         raise Problem(403, "node-unknown", "Node unknown", detail)
     after, wait_s = _number(request, "after", 0), _number(request, "wait", 0)
     plane.polled(node, int(after))
-    body = await plane.publisher.newer_than(int(after), min(max(wait_s, 0), LONGEST_WAIT_S))
+    body = await plane.publisher.newer_than(int(after), min(max(wait_s, 0), LONGEST_WAIT_S), node)
     POLLS.labels("newer" if body else "unchanged").inc()
     answer = web.Response(status=204) if body is None else web.Response(body=body, content_type="application/json")
     answer.headers["Cache-Control"] = "no-store"
@@ -74,23 +80,27 @@ async def snapshot(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    return web.json_response(status_of(request.app[PLANE]), headers={"Cache-Control": "no-store"})
+    state = request.app[DESK].rollouts.state
+    rollout = None
+    if state is not None and state.active:
+        said = state.lines[-1].text if state.lines else ""
+        rollout = {"what": state.what, "step": state.step + 1, "steps": list(state.steps), "said": said, "began": state.began}
+    return web.json_response(status_of(request.app[PLANE], rollout), headers={"Cache-Control": "no-store"})
 
 
 async def purge(request: web.Request) -> web.Response:
-    """Purges {url | prefix | tag | video, soft?} everywhere; says who acknowledged and who is missing.
-
-    Only who can read control's token file may: no page of another site can send that header, nor can another user.
-    """
+    """Purges {url | prefix | tag | video, soft?} everywhere; says who acknowledged and who is missing."""
     plane = request.app[PLANE]
-    if _asker(request) != "control":
-        detail = f"send control's own token as {NODE_HEADER}; `headwater purge` reads it from the data folder"
-        raise Problem(403, "operator-unknown", "Operator unknown", detail)
+    operator = operator_of(request, plane)
     try:
         order = order_from(await request.json(), plane.deployment)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "purge-invalid", "Purge invalid", f"the body is no JSON: {error}") from error
-    return web.json_response(await request.app[PURGER].purge(order), headers={"Cache-Control": "no-store"})
+    done = await request.app[PURGER].purge(order)
+    missing = ", ".join(one["node"] for one in done["missing"])
+    outcome = f"missing: {missing}" if missing else "acknowledged by all"
+    await asyncio.to_thread(request.app[DESK].audit.note, operator, What.PURGE, order.text, outcome)
+    return web.json_response(done, headers={"Cache-Control": "no-store"})
 
 
 async def purges(request: web.Request) -> web.Response:

@@ -22,3 +22,8 @@ LOAD_READS = counter(
 BUCKETS_PASSED = gauge(
     "headwater_control_buckets_passed", "Buckets that nodes over their bound pass on, of edges and of POPs.", ["level"]
 )
+AUDITED = counter("headwater_control_changes_total", "Changes in the audit log, by kind.", ["what"])
+ROLLOUTS = counter("headwater_control_rollouts_total", "Rollouts that ended, by how.", ["outcome"])
+ROLLOUT_STEP = gauge("headwater_control_rollout_step", "The running rollout's step, from 1; 0 when there is none.")
+PLANS = counter("headwater_control_plans_total", "Plans made, by whether they hold.", ["outcome"])
+HANDED_OVER = counter("headwater_control_handoff_bytes_total", "Bytes that edges fetched ahead of viewers who moved to them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,9 @@ from control.health import Hysteresis, NodeHealth, after_check
 from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
 from control.probing import check_health, read_metrics
 from control.publisher import Publisher
+from control.stages import Views
 from control.traffic import Counters, UnreadableMetrics, read_counters, remember
+from control.wanted import Wanted, with_drains
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
@@ -43,6 +45,8 @@ class Kind(StrEnum):
     HEALTH = "health"
     KEYS = "keys"
     PURGE = "purge"
+    ROLLOUT = "rollout"
+    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +117,59 @@ class ControlPlane:
         self._written.append(Written(written_at(self.config, self.own_start), read_at_start(context.deployment)))
         self.balance = Balance(self.publisher.before_start.steering_state if self.publisher.before_start else None)
         self._changed = asyncio.Event()
+        self._publishing = asyncio.Lock()
+        self.drained: frozenset[str] = frozenset()
+        self.views: Views | None = None  # while a rollout is under way: what each node sees of it
+        self._in_force = context.deployment
+        self.on_edit: Callable[[Desired], Awaitable[bool]] | None = None
+        self.on_keys: Callable[[str], Awaitable[None]] | None = None
 
     @property
     def deployment(self) -> Deployment:
-        """The config in force."""
-        return self.desired.deployment
+        """The config in force, drains included; while a rollout is under way, control's own view of it."""
+        return self._in_force
+
+    @property
+    def wanted(self) -> Wanted:
+        """The config that was last taken, and what is drained beside it."""
+        return Wanted(self.desired.text or "", self.desired.deployment, self.drained)
+
+    async def show(self, views: Views | None) -> int:
+        """Nodes live by these views from now on; None: by the config in force. The version under which they are published."""
+        self.views = views
+        self._live()
+        await self._read_all_tokens()
+        await self._publish()
+        return self.publisher.version
+
+    async def settle(self, wanted: Wanted, text: str | None) -> None:
+        """A rollout has ended: `wanted` is in force. `text` is what stands in the file, and is no edit any more."""
+        self.desired = Desired(wanted.deployment, text)
+        self.drained = wanted.drains
+        self._written.append(Written(self.clock(), read_at_start(wanted.deployment)))
+        await self.show(None)
+
+    async def drain(self, names: frozenset[str], what: str) -> None:
+        """Exactly these POPs and edges are drained beside the config."""
+        self.drained = names
+        self.tell(Kind.DRAIN, what)
+        await self.show(self.views)
+
+    def tell(self, kind: Kind, text: str) -> None:
+        """Something that operators may want to know later."""
+        self._happened(kind, text)
+
+    def _live(self) -> None:
+        views = self.views
+        self._in_force = views.of("control") if views else with_drains(self.desired.deployment, self.drained)
+        self.health = {node: self.health.get(node) or NodeHealth("unknown", self.clock()) for node in self.checked_nodes()}
 
     async def begin(self) -> None:
         """Everything known before the first node asks. Nodes that the last control left down stay so until they answer."""
         kept = self.publisher.before_start
         down = {node for node, state in kept.health.items() if state == "down"} if kept else set()
         now = self.clock()
+        self._live()
         self.health = {node: NodeHealth("down" if node in down else "unknown", now) for node in self.checked_nodes()}
         await self._look()
         await self._publish()
@@ -195,6 +241,10 @@ class ControlPlane:
                 raise
 
     async def _publish(self) -> None:
+        async with self._publishing:
+            await self._publish_now()
+
+    async def _publish_now(self) -> None:
         roles = nodes_of(self.deployment)
         states: dict[str, Health] = {
             node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) else health.state
@@ -203,23 +253,31 @@ class ControlPlane:
         self.balance.learn_nodes(self.deployment, states, self.clock())
         draft = Snapshot(
             version=0,
-            deployment=self.deployment,
+            deployment=self.views.everyone if self.views else self.deployment,
             keys=self._keys,
             node_tokens=self._tokens,
             health=states,
             steering_state=self.steering_state(),
             purge_sequence=self.purge_sequence,
         )
-        if await self.publisher.publish(draft):
+        others = self.views.others if self.views else {}
+        if await self.publisher.publish(draft, {node: view for node, view in others.items() if node in roles}):
             self.log.info("published", version=self.publisher.version)
 
     async def _look(self) -> None:
         if self.config is not None:
             at = await asyncio.to_thread(written_at, self.config, self.clock())
-            self._take(*await asyncio.to_thread(after_look, self.desired, self.config), at)
+            desired, edit = await asyncio.to_thread(after_look, self.desired, self.config)
+            if self.views is None and not (edit is Edit.ACCEPTED and self.on_edit is not None and await self.on_edit(desired)):
+                self._take(desired, edit, at)
         keys = await asyncio.to_thread(self._read_keys)
         if keys is not None and keys != self._keys:
-            self._take_keys(keys)
+            told = self._take_keys(keys)
+            if self.on_keys is not None:
+                await self.on_keys(told)
+        await self._read_all_tokens()
+
+    async def _read_all_tokens(self) -> None:
         tokens = await asyncio.to_thread(self._read_tokens, list(nodes_of(self.deployment)))
         if tokens != self._tokens:
             self._tokens = tokens
@@ -237,16 +295,18 @@ class ControlPlane:
         changes = differences(before.deployment, desired.deployment)
         self._happened(Kind.CONFIG, "; ".join(map(str, changes)) or "the file is right again, as it was")
         self._written.append(Written(at, read_at_start(desired.deployment)))
-        self.health = {node: self.health.get(node) or NodeHealth("unknown", self.clock()) for node in self.checked_nodes()}
+        self._live()
         self._changed.set()
 
-    def _take_keys(self, keys: list[PublishedKey]) -> None:
+    def _take_keys(self, keys: list[PublishedKey]) -> str:
         states = {key.key_id: key.state for key in self._keys}
         changed = [f"{key.key_id} is {key.state}" for key in keys if states.get(key.key_id) != key.state]
         gone = [f"{key_id} is gone" for key_id in states if key_id not in {key.key_id for key in keys}]
         self._keys = keys
-        self._happened(Kind.KEYS, ", ".join([*changed, *gone]))
+        told = ", ".join([*changed, *gone])
+        self._happened(Kind.KEYS, told)
         self._changed.set()
+        return told
 
     def _read_keys(self) -> list[PublishedKey] | None:
         try:

@@ -5,14 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
 from control.metrics import PUBLISHED, PUBLISHED_VERSION, WAITING
 from headwater.runtime.logs import Log
+from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
+
+VERSIONS_REMEMBERED: Final = 500
+
+
+def _bodies(snapshot: Snapshot, others: Mapping[str, Deployment]) -> dict[str, bytes]:
+    """The snapshot's JSON for nodes that see another deployment; equal ones are made once."""
+    made: dict[int, bytes] = {}
+    found: dict[str, bytes] = {}
+    for node, deployment in others.items():
+        if id(deployment) not in made:
+            made[id(deployment)] = snapshot.model_copy(update={"deployment": deployment}).model_dump_json().encode()
+        found[node] = made[id(deployment)]
+    return found
 
 
 class Publisher:
@@ -26,6 +42,9 @@ class Publisher:
         self._overtaken = False
         self._news = asyncio.Event()
         self._body = b""
+        self._others: dict[str, Deployment] = {}
+        self._bodies: dict[str, bytes] = {}
+        self.published_at: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)
         self.current: Snapshot | None = None
         self.before_start = self._kept()
         self._version = self.before_start.version if self.before_start else 0
@@ -39,8 +58,9 @@ class Publisher:
     def closed(self) -> bool:
         return self._closed
 
-    async def publish(self, draft: Snapshot) -> bool:
-        """Publishes what `draft` says under the next version. False when nothing but its version is new.
+    async def publish(self, draft: Snapshot, others: Mapping[str, Deployment] | None = None) -> bool:
+        """Publishes what `draft` says under the next version; nodes among `others` get it with another deployment, under the same
+        version. False when nothing but the version is new.
 
         Versions are the Unix time, or one more than the last: they grow even when the folder that keeps them is lost.
         """
@@ -48,13 +68,17 @@ class Publisher:
             self.current is not None
             and not self._overtaken
             and draft.model_copy(update={"version": self.current.version}) == self.current
+            and (others or {}) == self._others
         ):
             return False
         version = max(self._version + 1, int(self._clock()))
         snapshot = draft.model_copy(update={"version": version})
         body = snapshot.model_dump_json().encode()
+        bodies = _bodies(snapshot, others or {})
         await asyncio.to_thread(self._keep, body)
         self._version, self._body, self.current, self._overtaken = version, body, snapshot, False
+        self._others, self._bodies = dict(others or {}), bodies
+        self.published_at.append((version, self._clock()))
         PUBLISHED.inc()
         PUBLISHED_VERSION.set(version)
         self._wake()
@@ -68,8 +92,9 @@ class Publisher:
         self._version, self._overtaken = version, True
         return True
 
-    async def newer_than(self, version: int, wait_s: float) -> bytes | None:
-        """The current snapshot's JSON as soon as it is newer than `version`; None when there is none within `wait_s`."""
+    async def newer_than(self, version: int, wait_s: float, node: str = "") -> bytes | None:
+        """The current snapshot's JSON, as `node` is to see it, as soon as it is newer than `version`; None when there is none
+        within `wait_s`."""
         with WAITING.track_inprogress():
             try:
                 async with asyncio.timeout(wait_s):
@@ -77,7 +102,11 @@ class Publisher:
                         await self._news.wait()
             except TimeoutError:
                 return None
-        return None if self._closed else self._body
+        return None if self._closed else self._bodies.get(node, self._body)
+
+    def behind_since(self, held: int) -> float | None:
+        """When (Unix seconds) the first version after `held` was published; None when there is none, or too long ago to know."""
+        return next((at for version, at in self.published_at if version > held), None)
 
     def close(self) -> None:
         """Lets all who wait go."""

@@ -9,11 +9,18 @@ from functools import partial
 
 from control.api import control_app
 from control.balancer import balance_loads
+from control.desk import operators_desk
 from control.plane import ControlPlane
 from control.purging import Purger
 from headwater.runtime.httpsite import serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.tasks import Supervised
+
+
+@asynccontextmanager
+async def _begun(plane: ControlPlane) -> AsyncIterator[None]:
+    await plane.begin()
+    yield
 
 
 @asynccontextmanager
@@ -23,12 +30,14 @@ async def control_node(context: NodeContext) -> AsyncIterator[None]:
     purger = Purger(context.folder, context.token, plane, context.log)
     await asyncio.to_thread(purger.log.start)
     plane.purge_sequence = purger.log.sequence
-    await plane.begin()
     async with (
+        operators_desk(context, plane) as desk,
+        _begun(plane),
         purger,
-        serve_app(control_app(plane, purger), context.deployment.control.listen),
+        serve_app(control_app(plane, purger, desk), context.deployment.control.listen),
         Supervised(context.log) as tasks,
     ):
+        tasks.start("carry-out-rollouts", desk.rollouts.run)
         tasks.start("watch-config", plane.watch)
         tasks.start("check-health", plane.check)
         tasks.start("read-traffic", plane.read_traffic)

@@ -35,6 +35,8 @@ class NodeStatus:
     error: str | None
     version: int | None
     current: bool
+    lag_s: float
+    drained: bool
     restart: list[dict[str, str | None]]
     traffic: dict[str, Any] | None
 
@@ -50,8 +52,8 @@ class TierStatus:
     hit_ratio: float | None
 
 
-def status_of(plane: ControlPlane) -> dict[str, Any]:
-    """The tree that GET /api/v1/status answers with."""
+def status_of(plane: ControlPlane, rollout: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The tree that GET /api/v1/status answers with; `rollout` is what it says of one under way."""
     deployment, desired = plane.deployment, plane.desired
     snapshot = plane.publisher.current
     problems = [
@@ -69,6 +71,8 @@ def status_of(plane: ControlPlane) -> dict[str, Any]:
         "regions": _regions(deployment),
         "tiers": [asdict(tier) for tier in _tiers(plane)],
         "nodes": [asdict(node) for node in _nodes(plane)],
+        "drained": sorted(plane.drained),
+        "rollout": rollout,
         "happenings": [asdict(happening) for happening in plane.happenings],
     }
 
@@ -114,9 +118,17 @@ def _nodes(plane: ControlPlane) -> Iterable[NodeStatus]:
             error=health.error if health else None,
             version=version if follows else None,
             current=not follows or version == plane.publisher.version,
+            lag_s=_lag_s(plane, version) if follows else 0.0,
+            drained=name in plane.drained or pop in plane.drained,
             restart=[asdict(difference) for difference in plane.waiting_for_restart(name)],
             traffic=asdict(rates) if rates else None,
         )
+
+
+def _lag_s(plane: ControlPlane, held: int | None) -> float:
+    """For how long there has been a snapshot that the node does not hold."""
+    since = plane.publisher.behind_since(held or 0)
+    return 0.0 if since is None else max(0.0, plane.clock() - since)
 
 
 # The transcoder takes its work from the catalogue; what control publishes is nothing to it.

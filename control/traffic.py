@@ -39,7 +39,7 @@ class UnreadableMetrics(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """One reading. Times are Unix seconds; the rest counts from the start of the node's process."""
+    """One reading. Times are Unix seconds; the rest counts from the start of the node's process. `failed` were answered 5xx."""
 
     at: float
     process_start: float
@@ -48,6 +48,7 @@ class Counters:
     served: float
     fetched: float
     sent_bytes: float
+    failed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def read_counters(text: str, role: Role, at: float) -> Counters:
         served=_with_outcome(requests, SERVED_OUTCOMES),
         fetched=_with_outcome(requests, FETCHED_OUTCOMES),
         sent_bytes=sum(sample.value for sample in samples if sample.name == bytes_name),
+        failed=sum(sample.value for sample in requests if sample.labels.get("status") == "5xx"),
     )
 
 

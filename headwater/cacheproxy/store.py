@@ -187,6 +187,7 @@ class Store:
     async def hottest(self, at_most: int) -> list[Metadata]:
         """The objects that would be missed most, hottest first: those in memory, then those on disk only (of this worker's
         share). Leaves no trace; what is purged or unreadable is left out."""
+        self._note_uses()
         in_ram = {key: stored.metadata for key, stored in self._ram.items()}
         found = await asyncio.to_thread(hottest_of, *self._ram_uses.weighed(), in_ram, self.disk, at_most)
         return [judged for judged in map(self.purges.judge, map(self._renewals.latest, found)) if judged is not None]

@@ -8,8 +8,11 @@ import typer
 
 # Modules of this package that each offer `register(app)`.
 GROUPS = (
+    "apply",
     "config",
+    "drain",
     "explain",
+    "history",
     "metrics",
     "loadtest",
     "node",
@@ -21,6 +24,7 @@ GROUPS = (
     "up",
     "upload",
     "video",
+    "warm",
 )
 
 app = typer.Typer(

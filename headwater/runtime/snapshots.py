@@ -32,6 +32,7 @@ class SnapshotFollower:
     def __init__(self, deployment: Deployment, node: str, token: str, folder: Path, log: Log, *, keeps: bool = True) -> None:
         self._url = f"{deployment.control.listen.url}/api/v1/snapshot"
         self._node = node
+        self._deployment = deployment.name
         self._token = token
         self._file = folder / "snapshot.json"
         self._log = log
@@ -75,6 +76,10 @@ class SnapshotFollower:
         except (httpx.HTTPError, ValidationError) as error:
             SNAPSHOT_POLLS.labels("failed").inc()
             self._log.debug("no snapshot from control", error=repr(error))
+            return False
+        if snapshot.deployment.name != self._deployment:
+            SNAPSHOT_POLLS.labels("refused_wrong").inc()
+            self._log.error("control sent a snapshot of another deployment", of=snapshot.deployment.name, ours=self._deployment)
             return False
         if snapshot.version <= self.current.version:
             SNAPSHOT_POLLS.labels("refused_older").inc()

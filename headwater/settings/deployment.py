@@ -12,6 +12,7 @@ from headwater.rules.names import BUCKETS
 from headwater.settings.dnszone import record_problems
 from headwater.settings.model import Settings, quantity
 from headwater.settings.origin import Origin
+from headwater.settings.staging import Staging
 from headwater.settings.topology import Dns, Edge, NodeName, Pop, Property, Region, Shield, Steering
 from headwater.settings.units import Address, DurationS, ListenAddress
 
@@ -24,6 +25,11 @@ class Control(Settings):
     probe_timeout: DurationS = quantity("1 s", description="A check without an answer for this long has failed.", gt=0)
     down_after: int = Field(2, description="Failed checks in a row that mark a node down.", ge=1)
     up_after: int = Field(2, description="Good checks in a row that mark it up again.", ge=1)
+    rollout: Literal["immediate", "staged"] = Field(
+        "immediate",
+        description="What an edit of this file does: live at once, or rolled out in steps as `headwater apply` does.",
+    )
+    staging: Staging = Field(Staging(), description="The steps of a rollout.")
 
 
 class Signing(Settings):

@@ -11,9 +11,10 @@ _latest: tuple[Snapshot, World] | None = None
 def world_of(snapshot: Snapshot) -> World:
     """The world of `snapshot`; asked again for the same snapshot object, the same world."""
     global _latest
-    if _latest is None or _latest[0] is not snapshot:
-        _latest = (snapshot, _built(snapshot))
-    return _latest[1]
+    latest = _latest  # read and replaced whole: threads ask too
+    if latest is None or latest[0] is not snapshot:
+        _latest = latest = (snapshot, _built(snapshot))
+    return latest[1]
 
 
 def _built(snapshot: Snapshot) -> World:

@@ -1,0 +1,95 @@
+"""`headwater drain` and `undrain`: viewers leave a POP or an edge, and come back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from headwater.cli.apply import PLAN_TIMEOUT_S, ForceOption, follow
+from headwater.cli.controlapi import EXIT_REFUSED, Control, NoControl, Refusal, fail
+from headwater.cli.node import ConfigOption
+from headwater.cli.planning import console_for_plans, show_plan
+
+NamesArgument = Annotated[list[str], typer.Argument(help="POPs or edges.")]
+GentlyOption = Annotated[
+    bool, typer.Option("--gently", help="Fetch ahead and move viewers in steps, as `apply` does, instead of at once.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would move.")]
+
+
+def drain(
+    names: NamesArgument,
+    config: ConfigOption,
+    gently: GentlyOption = False,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Send no more viewers to these POPs or edges, until they are undrained. The config file stays as it is."""
+    _order(Control(config), names, drained=True, gently=gently, force=force, dry_run=dry_run)
+
+
+def undrain(
+    names: NamesArgument,
+    config: ConfigOption,
+    gently: GentlyOption = False,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Send viewers to these POPs or edges again, by their weights in the config file."""
+    _order(Control(config), names, drained=False, gently=gently, force=force, dry_run=dry_run)
+
+
+def _order(control: Control, names: list[str], *, drained: bool, gently: bool, force: bool, dry_run: bool) -> None:
+    console = console_for_plans()
+    try:
+        if dry_run:
+            show_plan(control.post("plan", {"drain" if drained else "undrain": names}, PLAN_TIMEOUT_S), console)
+            return
+        order = {"names": names, "drained": drained, "gently": gently, "force": force}
+        done = control.post("drain", order, PLAN_TIMEOUT_S)
+    except NoControl as error:
+        fail(str(error))
+    except Refusal as refusal:
+        if "plan" in refusal.members:
+            show_plan(refusal.members["plan"], console)
+        fail(str(refusal), EXIT_REFUSED)
+    show_plan(done["plan"], console)
+    if done["rollout"] is not None:
+        follow(control)
+    else:
+        print(f"Drained now: {', '.join(done['drained']) or 'nothing'}. Viewers follow as their DNS answers run out.")
+
+
+def audit(
+    config: ConfigOption,
+    limit: Annotated[int, typer.Option(help="Lines, newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line each.")] = False,
+) -> None:
+    """Show who changed what, when, and from where."""
+    from headwater.cli.history import when
+
+    try:
+        lines = Control(config).get("audit", limit=str(limit))["lines"]
+    except (NoControl, Refusal) as error:
+        fail(str(error))
+    for line in lines:
+        if as_json:
+            json.dump(line, sys.stdout, ensure_ascii=False)
+            print()
+        else:
+            print(_sentence(line, when(line["at"])))
+
+
+def _sentence(line: dict[str, Any], at: str) -> str:
+    login = f" ({line['login']})" if line.get("login") else ""
+    place = f" from {line['from']}" if line.get("from") else ""
+    return f"{at}  {line['what']:<9} {line['detail']}: {line['outcome']}  [{line['who']}{login}{place}]"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(drain)
+    app.command()(undrain)
+    app.command()(audit)
