@@ -20,6 +20,7 @@ GROUPS = (
     "requeue",
     "sign",
     "status",
+    "store",
     "tokens",
     "up",
     "upload",

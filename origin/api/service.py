@@ -26,12 +26,14 @@ from origin.api.watching import Watching
 from origin.catalogue.engine import open_catalogue
 from origin.events.leaving import check_client, events_leaving
 from origin.objects.endpoint import part_routes
-from origin.objects.interface import ObjectStore
+from origin.objects.interface import ObjectStore, TierStore
 from origin.objects.open import open_part_store, open_store
 from origin.objects.parts import PartStore
+from origin.objects.stores import report_capabilities
 from origin.tiers.open import open_tiers
 from origin.uploads.dialects.routes import dialect_routes
 from origin.uploads.intake import Intake
+from origin.uploads.leftovers import sweep_leftovers
 from origin.uploads.streams import Streams
 from signer.keyring import KeyRing
 
@@ -42,7 +44,7 @@ MOST_BETWEEN_COLLECTIONS_S = 3600.0
 class Stores:
     """What lies on disks or at S3; `published` is all tiers as one store."""
 
-    masters: ObjectStore
+    masters: TierStore
     parts: PartStore
     published: ObjectStore
     ring: KeyRing
@@ -97,6 +99,8 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start(
             "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
         )
+        tasks.start("sweep-leftovers", lambda: sweeping(catalogue, stores, deployment, context.log))
+        tasks.start("probe-stores", lambda: report_capabilities(deployment, context.log))
         tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))
         async with serve_app(admin_app(), deployment.origin.api.admin), serve_app(app, deployment.origin.api.listen):
             yield
@@ -110,3 +114,12 @@ async def collecting(intake: Intake, keep_unfinished_s: float, log: Log) -> None
         if collected := await intake.collect_abandoned():
             log.info("collected abandoned uploads", uploads=collected)
         await asyncio.sleep(min(MOST_BETWEEN_COLLECTIONS_S, keep_unfinished_s / 10))
+
+
+async def sweeping(catalogue: AsyncEngine, stores: Stores, deployment: Deployment, log: Log) -> None:
+    """Sweeps the store of masters for ever, not at once: a start has other things to do."""
+    while True:
+        await asyncio.sleep(MOST_BETWEEN_COLLECTIONS_S)
+        keep_s = deployment.origin.uploads.keep_unfinished
+        if swept := await sweep_leftovers(catalogue, stores.parts, stores.masters, keep_s):
+            log.info("swept leftovers of uploads", swept=swept)
