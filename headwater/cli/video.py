@@ -1,4 +1,4 @@
-"""`headwater video list|show`: the origin's videos on the command line."""
+"""`headwater video list|show|retry`: the origin's videos on the command line."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from headwater.cli.originclient import (
     checked_api,
     origin_client,
 )
+from headwater.cli.requeue import requeue
+from headwater.cli.taskview import print_making, span
 
 Json = dict[str, Any]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
@@ -60,17 +62,21 @@ def show_video(
     video_id: Annotated[str, typer.Argument(help="Video id.", metavar="ID")],
     api: ApiOption = DEFAULT_API,
     token: TokenOption = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="List every task, not only those that run or had trouble.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one video with its renditions and where it plays."""
-    video = _asked(api, token, lambda origin: origin.json("GET", f"/api/v1/videos/{_segment(video_id)}"))
+    """Show one video: where it plays, its renditions, its tasks, what is waited for and when each rung is expected."""
+    at = f"/api/v1/videos/{_segment(video_id)}"
+    video = _asked(api, token, lambda origin: origin.json("GET", at))
+    making = _asked(api, token, lambda origin: origin.json("GET", f"{at}/making"))
     if as_json:
-        print(json.dumps(video, indent=2))
+        print(json.dumps({**video, "making": making}, indent=2))
         return
     for name, value in _facts(video, checked_api(api)):
         print(f"{name:<9}{value}")  # URLs stay whole, however narrow the terminal is
     if video["renditions"]:
-        Console().print(_renditions(video))
+        Console().print(_renditions(video, making["ready_in_s"]))
+    print_making(making, every_task=tasks)
 
 
 def _asked(api: str, token: str | None, ask: Callable[[OriginClient], Awaitable[Any]]) -> Any:
@@ -126,12 +132,14 @@ def _facts(video: Json, api: str) -> list[tuple[str, str]]:
     return facts
 
 
-def _renditions(video: Json) -> Table:
-    table = Table("codec", "rung", "state", "done", "size", "peak", "average", box=None)
+def _renditions(video: Json, ready_in_s: dict[str, float]) -> Table:
+    table = Table("codec", "rung", "state", "done", "ready in", "size", "peak", "average", box=None)
     for one in video["renditions"]:
         size = f"{one['width']}x{one['height']}" if one["width"] else ""
         rates = (_rate(one["bandwidth_bps"]), _rate(one["average_bandwidth_bps"]))
-        table.add_row(one["codec"], one["rung"], one["state"], f"{one['progress']:.0%}", size, *rates)
+        expected = ready_in_s.get(f"{one['codec']}/{one['rung']}")
+        done = (f"{one['progress']:.0%}", "" if expected is None else span(expected))
+        table.add_row(one["codec"], one["rung"], one["state"], *done, size, *rates)
     return table
 
 
@@ -160,6 +168,9 @@ def _rungs(video: Json) -> str:
 
 def _created(video: Json) -> str:
     return datetime.fromtimestamp(video["created_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+commands.command("retry")(requeue)
 
 
 def register(app: typer.Typer) -> None:

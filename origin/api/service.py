@@ -16,6 +16,7 @@ from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
+from origin.api.making import Making
 from origin.api.observed import answering_failures, observing
 from origin.api.pages import page_routes
 from origin.api.permission import Permission
@@ -78,6 +79,7 @@ def api_app(
     app.add_routes(Uploading(intake, permission).routes())
     app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
+    app.add_routes(Making(catalogue, permission).routes())
     app.add_routes(part_routes(stores.parts))
     app.add_routes(page_routes())
     return app

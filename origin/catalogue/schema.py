@@ -65,6 +65,13 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class TaskState(StrEnum):
+    WAITING = "waiting"  # to be tried again
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class RenditionState(StrEnum):
     PLANNED = "planned"
     ENCODING = "encoding"
@@ -180,6 +187,23 @@ jobs = Table(
     Column("updated_at", Float, nullable=False),
     _one_of("state", JobState),
     Index("ix_jobs_waiting", "state", "created_at"),
+)
+
+# What became of each task, for people: `headwater video show` and the watch page. Nothing is decided by it.
+transcode_tasks = Table(
+    "transcode_tasks",
+    metadata,
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(128), primary_key=True),  # "encode/480p+720p/3"
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("media_s", Float),  # how much of the video it makes
+    Column("took_s", Float),  # of the last attempt that ended
+    Column("error", Text),  # of the last attempt that failed, with the tool's last lines
+    Column("started_at", Float),
+    Column("updated_at", Float, nullable=False),
+    _one_of("state", TaskState),
 )
 
 renditions = Table(

@@ -125,6 +125,7 @@ class Coordinator:
             error = "; ".join(map(str, later)) or None
             await finish(engine, job.video_id, self._owner, clock(), error)
             self._log.info("video done", video_id=job.video_id, error=error)
+        await self._shop.journal.flush()
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     async def _made(self, job: Job, publisher: Publisher, work: Path) -> list[TaskFailed]:
@@ -132,7 +133,8 @@ class Coordinator:
             info = await self._masters.stat(job.master_key)
             async with self._masters.as_file(job.master_key) as master:
                 source = Source(master, info.sha256, work, self._shop.settings.ffmpeg)
-                making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add)
+                notes = await self._shop.journal.begin(job.video_id)
+                making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add, notes)
                 return await making.run()
         except ObjectNotFound as error:
             raise TaskFailed(FailureKind.MASTER_MISSING, "The uploaded file is not in the store any more.", str(error)) from error

@@ -39,6 +39,7 @@ from origin.transcode.cluster import TaskCluster, threads_for
 from origin.transcode.encode import EncodeSettings
 from origin.transcode.failure import TaskFailed
 from origin.transcode.fair import FairGate, Stage, niceness
+from origin.transcode.journal import Journal, VideoNotes
 from origin.transcode.ladder import VideoRung
 from origin.transcode.metrics import FIRST_PLAYABLE
 from origin.transcode.plan import FrameRange, Plan, make_plan, sound_segments, sound_windows
@@ -74,6 +75,7 @@ class Workshop:
     cluster: TaskCluster
     gate: FairGate
     settings: Transcode
+    journal: Journal
     clock: Callable[[], float] = time.time
 
 
@@ -100,13 +102,14 @@ class VideoMaking:
         publisher: Publisher,
         log: Log,
         playable: Callable[[VideoId], None],
+        notes: VideoNotes,
     ) -> None:
         self._shop = shop
         self._video_id = video_id
         self._source = source
         self._publisher = publisher
         self._log = log.bind(video_id=video_id)
-        self._tasks = TaskRunner(shop.cluster, shop.gate, shop.settings.attempts, video_id, self._log)
+        self._tasks = TaskRunner(shop.cluster, shop.gate, shop.settings.attempts, video_id, notes, self._log)
         self._began = shop.clock()
         self._window_made = asyncio.Event()  # the first window is encoded: what comes after it may be asked for
         self._underway = asyncio.Event()  # all of the first rung is asked for, so what comes after it may be too
@@ -199,7 +202,8 @@ class VideoMaking:
                 settings.preset, threads_for(settings, alone=window), settings.task_timeout, niceness(stage)
             )
             arguments = (self._source, made.report, plan.timing, rungs, part, encoding)
-            folders = await self._tasks.run("encode", f"encode/{names}/{part.index}", stage, run_encode, *arguments)
+            name, media_s = f"encode/{names}/{part.index}", float(part.frames / plan.timing.frame_rate)
+            folders = await self._tasks.run("encode", name, stage, run_encode, *arguments, media_s=media_s)
             self._window_made.set()
             done += part.frames
             if showing is not None:

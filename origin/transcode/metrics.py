@@ -30,4 +30,5 @@ NETWORK_CUT = gauge(
     "headwater_transcode_network_cut",
     "1 when ffmpeg and the probe run without a network; 0 where the kernel does not permit it and only their allow-lists hold.",
 )
+NOTES_LOST = counter("headwater_transcode_notes_lost_total", "Notes on tasks dropped because the catalogue was away for long.")
 LEASES_LOST = counter("headwater_transcode_leases_lost_total", "Jobs given up because their lease went to someone else.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from origin.transcode.child import network_is_cut
 from origin.transcode.cluster import task_cluster
 from origin.transcode.coordinator import Coordinator
 from origin.transcode.fair import FairGate
+from origin.transcode.journal import Journal
 from origin.transcode.making import Workshop
 from origin.transcode.metrics import NETWORK_CUT
 from origin.transcode.tools import NoFfmpeg, find_ffmpeg
@@ -42,8 +44,9 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         Supervised(context.log) as tasks,
     ):
         await cluster.warm(settings.ffmpeg)
+        journal = Journal(engine, time.time, context.log)
         coordinator = Coordinator(
-            Workshop(engine, cluster, FairGate(cluster.places, cluster.express), settings),
+            Workshop(engine, cluster, FairGate(cluster.places, cluster.express), settings, journal),
             masters=open_store(deployment.origin.masters, deployment.data),
             published=open_tiers(deployment),
             folder=context.folder / "work",
@@ -52,6 +55,7 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         )
         tasks.start("make-videos", coordinator.work)
         tasks.start("keep-leases", coordinator.keep_leases)
+        tasks.start("keep-journal", journal.keep)
         yield
 
 

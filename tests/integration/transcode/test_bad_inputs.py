@@ -15,6 +15,8 @@ from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
 from headwater.settings.origin import Transcode
+from origin.catalogue.engine import reading
+from origin.catalogue.tasklog import tasks_of
 from origin.transcode.failure import CURES, FailureKind, TaskFailed
 from tests.support.deployments import ROOT, lab_config
 from tests.support.media import make_clip, make_with, shared_media
@@ -152,6 +154,14 @@ async def test_a_bad_upload_fails_with_its_reason_and_nothing_published(deployme
         assert (await at.video(nothing)).failure_kind == "empty"
         assert await at.published_names(broken) == []
         assert await at.renditions(broken) == {}
+        async with reading(at.engine) as connection:
+            tasks = {task.name: task for task in await tasks_of(connection, broken)}
+        assert (tasks["probe"].state, tasks["probe"].attempts) == ("done", 1)
+        (failed,) = [task for task in tasks.values() if task.state == "failed"]
+        assert failed.attempts == 2
+        assert failed.error is not None
+        assert failed.error.startswith("damaged: ")
+        assert len(failed.error.splitlines()) > 1, "with the tool's last lines"
         work = at.deployment.data / "nodes" / "origin-transcoder" / "work"
         async with asyncio.timeout(10):  # removed once the ledger has the result
             while any(work.iterdir()):  # noqa: ASYNC110  # the file system tells nobody
@@ -171,7 +181,7 @@ async def test_a_failed_video_is_made_again_when_the_operator_says_so(tmp_path: 
             await at.job_ended(video_id)
         assert (await at.video(video_id)).failure_kind == "master-missing"
         await at.masters.put_file("masters/AAAAAAAAAAA", clip, "video/mp4")
-        again = await asyncio.to_thread(headwater, "requeue", "AAAAAAAAAAA", "--config", str(config))
+        again = await asyncio.to_thread(headwater, "video", "retry", "AAAAAAAAAAA", "--config", str(config))
         assert again.stdout == "AAAAAAAAAAA waits for the transcoder again.\n"
         refused = await asyncio.to_thread(headwater, "requeue", "AAAAAAAAAAA", "nonsense", "--config", str(config))
         assert refused.returncode == 1
