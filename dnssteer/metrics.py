@@ -33,3 +33,4 @@ REDIRECTS = counter(
     "headwater_route_redirects_total", "Answers of /route by the viewer's region and by outcome.", ["region", "outcome"]
 )
 UNSENT = counter("headwater_dns_unsent_total", "Replies that the kernel did not take, such as to a network without a route.")
+GEO_BUILT = gauge("headwater_dns_geo_database_built_seconds", "When the database of networks in use was made (unix time).")

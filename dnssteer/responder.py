@@ -91,6 +91,7 @@ class Responder:
         self._secrets = secrets
         self._signing = signing
         self._clock = clock
+        self._second = 0
         self.use(snapshot)
         TALLIES.append(self.count_remembered)
 
@@ -112,8 +113,11 @@ class Responder:
     def tick(self) -> View:
         """The view to answer a batch by, its windows of rate limiting at the present second."""
         now = self._clock()
-        if self._policy.signing is not None and now - self.view.made_at > SIGNED_MEMORY_S:
-            self.use(self.snapshot)
+        if int(now) != self._second:
+            self._second = int(now)
+            aged = self._policy.signing is not None and now - self.view.made_at > SIGNED_MEMORY_S
+            if aged or world_of(self.snapshot).database is not self.view.world.database:
+                self.use(self.snapshot)
         self.view.limiter.at(int(now))
         return self.view
 

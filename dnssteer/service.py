@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from dnssteer.door import serve_door
+from dnssteer.metrics import GEO_BUILT
+from dnssteer.overhttps import DnsOverHttps
 from dnssteer.redirects import Redirects
 from dnssteer.responder import Responder
 from dnssteer.secretfile import cookie_secrets
 from dnssteer.sockets import serve_dns
-from headwater.runtime.httpsite import admin_app, serve_app
+from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
 from headwater.runtime.node import NodeContext, following_snapshots
+from headwater.settings.geo import UnreadableDatabase, open_regions
 
 
 @asynccontextmanager
 async def dns_node(context: NodeContext) -> AsyncIterator[None]:
     """Serves until the context ends. Control away means: the last snapshot goes on being answered."""
-    settings = context.deployment.dns
+    settings, geo = context.deployment.dns, context.deployment.steering.geo
+    if geo is not None:
+        try:
+            GEO_BUILT.set(open_regions(geo).built_at)
+        except UnreadableDatabase as error:
+            raise CannotStart(str(error)) from error
     async with following_snapshots(context) as follower:
         secrets = cookie_secrets(context.deployment.data / "dns" / "cookie-secrets")
         responder = Responder(follower.current, context.log, secrets=secrets)
         follower.on_change(responder.use)
-        door = serve_door(settings.http, [Redirects(lambda: follower.current)], context.log)
+        over_https = DnsOverHttps(partial(responder.reply, over_tcp=True), lambda: follower.current)
+        door = serve_door(settings.http, [Redirects(lambda: follower.current), over_https], context.log)
         async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen), door:
             yield

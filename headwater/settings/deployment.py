@@ -77,6 +77,12 @@ class Deployment(Settings):
         if self.steering.default_region not in self.regions:
             yield f"steering.default_region: {self.steering.default_region!r} is no region (regions: {known})"
 
+        geo = self.steering.geo
+        for kind, mapped in (("countries", geo.countries), ("continents", geo.continents)) if geo is not None else ():
+            for code, region_name in mapped.items():
+                if region_name not in self.regions:
+                    yield f"steering.geo.{kind}.{code}: {region_name!r} is no region (regions: {known})"
+
     def _shared_names(self) -> Iterator[str]:
         seen: set[str] = {"control", "dns", "origin-api", "origin-bytes", "origin-transcoder"}
         for name in [*self.shields, *(name for name, _, _ in self.edges())]:

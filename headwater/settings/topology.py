@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headwater.settings.cache import CacheSettings
 from headwater.settings.dnszone import RateLimit, Records
+from headwater.settings.geo import Geo
 from headwater.settings.limits import Limits
 from headwater.settings.listening import ProxyProtocol, TierTls, Tls
 from headwater.settings.model import Settings, quantity
@@ -94,6 +95,9 @@ class Steering(Settings):
     """How viewers are mapped to POPs."""
 
     default_region: str = Field(description="The region of viewers whose network no region lists.")
+    geo: Geo | None = Field(
+        None, description="A database that tells the region of networks that no region lists; none by default."
+    )
     answers: int = Field(2, description="Edges named in one DNS answer, best first.", ge=1, le=8)
     fail_closed: bool = Field(
         False,
