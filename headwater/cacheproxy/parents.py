@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -62,6 +62,8 @@ class ParentAnswer:
         self.length = 0 if response.status in (204, 304) else response.content_length
         self.reason = response.reason
         self.framed = self.length is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.ended = False  # the body came to its end in order
+        self.tap: Callable[[bytes], None] | None = None  # sees each chunk before whoever reads the body
         # aiohttp takes any loss of the connection for the end of a body that only the connection's end delimits.
         self._lost = None if self.framed else _loss_of(response)
 
@@ -90,7 +92,10 @@ class ParentAnswer:
             if not chunk:
                 if (loss := self._loss()) is not None:
                     raise ParentTrouble(FillTrouble.RESET, repr(loss))
+                self.ended = True
                 return
+            if self.tap is not None:
+                self.tap(chunk)
             yield chunk
 
     def _loss(self) -> BaseException | None:

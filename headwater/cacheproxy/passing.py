@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -15,11 +16,12 @@ from headwater.cacheproxy.gatewayerrors import gateway_error
 from headwater.cacheproxy.metrics import FILL_TROUBLES
 from headwater.cacheproxy.orders import client_fields, hop_fields
 from headwater.cacheproxy.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
+from headwater.cacheproxy.postkeeping import PostKeeping, may_answer_gets
 from headwater.cacheproxy.roles import Refused
 from headwater.cacheproxy.siblings import Message, Siblings
 from headwater.cacheproxy.store import Store
 from headwater.rules.cachestatus import CacheStatus, Outcome
-from headwater.rules.fields import field
+from headwater.rules.fields import directives, end_to_end, field
 from headwater.rules.fill import FillTrouble
 from headwater.rules.requesttarget import BadTarget, parse_target
 
@@ -61,8 +63,9 @@ class Invalidation:
 class Passing:
     """Streams a request to the first parent and its answer back."""
 
-    def __init__(self, client: ParentClient, invalidation: Invalidation, token: str) -> None:
+    def __init__(self, client: ParentClient, invalidation: Invalidation, store: Store, token: str) -> None:
         self._client = client
+        self._store = store
         self._invalidation = invalidation
         self._token = token
 
@@ -76,6 +79,7 @@ class Passing:
         fields = (*client_fields(exchange), *hop_fields(exchange, self._token, parents))
         path = key.removeprefix(exchange.site.name)
         body = _body_of(exchange.request)
+        asked_at, accounted = time.time(), self._store.purges.sequence
         try:
             answer = await self._client.ask(
                 parent, path, fields, method=exchange.method, body=body, on_interim=exchange.forward_interim
@@ -89,25 +93,54 @@ class Passing:
             if exchange.method not in SAFE_METHODS and answer.status < 400:
                 await self._invalidate(exchange, key, answer)
             exchange.cache_status = CacheStatus(exchange.node, Outcome.PASS, fwd_status=answer.status)
-            return await relay(exchange, answer)
+            if not _may_keep(exchange, key, answer):
+                return await relay(exchange, answer)
+            return await _relay_and_keep(exchange, answer, PostKeeping(self._store, key, answer, asked_at, accounted))
         finally:
             answer.close()
 
     async def _invalidate(self, exchange: Exchange, key: str, answer: ParentAnswer) -> None:
         """RFC 9111 section 4.4: the URL itself, and what Location and Content-Location name on the same host."""
-        assert exchange.site is not None
-        assert exchange.target is not None
-        base = f"http://{exchange.request.headers.get('Host', '')}{exchange.target.path}"
-        keys = {key}
-        for name in ("location", "content-location"):
-            reference = urlsplit(urljoin(base, field(answer.fields, name) or ""))
-            if field(answer.fields, name) is not None and reference.netloc == urlsplit(base).netloc:
-                try:
-                    target = parse_target(f"{reference.path}?{reference.query}" if reference.query else reference.path)
-                except BadTarget:
-                    continue
-                keys.add(f"{exchange.site.name}{target.path}{'?' + target.query if target.query else ''}")
+        keys = {key, *(named for name in ("location", "content-location") if (named := _key_named(exchange, answer, name)))}
         await self._invalidation.invalidate(keys)
+
+
+async def _relay_and_keep(exchange: Exchange, answer: ParentAnswer, keeping: PostKeeping) -> web.StreamResponse:
+    answer.tap = keeping.take
+    try:
+        response = await relay(exchange, answer)
+        await keeping.keep()
+        return response
+    finally:
+        keeping.close()
+
+
+def _may_keep(exchange: Exchange, key: str, answer: ParentAnswer) -> bool:
+    if exchange.method != "POST" or "no-store" in directives(field(exchange.fields, "cache-control")):
+        return False
+    of_target = _key_named(exchange, answer, "content-location") == key
+    authorized = field(exchange.fields, "authorization") is not None
+    fields = end_to_end(answer.fields)
+    return may_answer_gets("POST", answer.status, fields, of_target=of_target, authorized=authorized, now=exchange.now)
+
+
+def _key_named(exchange: Exchange, answer: ParentAnswer, name: str) -> str | None:
+    """The key of the URL in the answer's field `name`, where that is one of the same host."""
+    assert exchange.site is not None
+    assert exchange.target is not None
+    query = f"?{exchange.target.query}" if exchange.target.query else ""
+    base = f"http://{exchange.request.headers.get('Host', '')}{exchange.target.path}{query}"
+    value = field(answer.fields, name)
+    if value is None:
+        return None
+    reference = urlsplit(urljoin(base, value))
+    if reference.netloc != urlsplit(base).netloc:
+        return None
+    try:
+        target = parse_target(f"{reference.path}?{reference.query}" if reference.query else reference.path)
+    except BadTarget:
+        return None
+    return f"{exchange.site.name}{target.path}{'?' + target.query if target.query else ''}"
 
 
 def _body_of(request: web.BaseRequest) -> AsyncIterator[bytes] | None:

@@ -87,7 +87,7 @@ class CachingProxy:
         self._policy = settings.slices.policy if settings.slices else None
         slices = SliceAnswering(node, store, self.fills, self._slice_order, settings)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl, slices)
-        self._passing = Passing(client, Invalidation(store, self.fills, siblings), token)
+        self._passing = Passing(client, Invalidation(store, self.fills, siblings), store, token)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request of a client."""

@@ -102,6 +102,12 @@ def has_validator(fields: Fields) -> bool:
     return field(fields, "etag") is not None or field(fields, "last-modified") is not None
 
 
+def has_explicit_lifetime(fields: Fields) -> bool:
+    """Whether the response itself says how long it is fresh (section 4.2.1)."""
+    control, targeted = response_control(fields)
+    return bool(control.keys() & {"s-maxage", "max-age"}) or (not targeted and field(fields, "expires") is not None)
+
+
 def lifetime(status: int, fields: Fields, negative_ttl_s: float, now: float) -> Lifetime:
     """The response's lifetime from s-maxage, max-age, Expires or heuristics, in this order (section 4.2.1)."""
     control, targeted = response_control(fields)
