@@ -80,7 +80,7 @@ def api_app(
     app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
     app.add_routes(Making(catalogue, permission).routes())
-    app.add_routes(part_routes(stores.parts))
+    app.add_routes(part_routes(stores.parts, intake.clock))
     app.add_routes(page_routes())
     return app
 

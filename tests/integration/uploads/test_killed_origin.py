@@ -3,101 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from headwater.runtime.httpsite import serve_app
-from headwater.settings.deployment import Deployment
-from headwater.settings.load import load_deployment
-from origin.catalogue.ownertoken import ensure_creator_token
-from tests.support.deployments import ROOT, lab_config
-from tests.support.origin import MIB, Answer, Creator, bearer, content_digest
+from tests.drills.uploads import campaign
+from tests.support.deployments import lab_config
+from tests.support.killedorigin import Origin, killable_origin
+from tests.support.origin import MIB, Answer, Creator, content_digest
 
 PART = 5 * MIB
 CLIP = random.Random(3).randbytes(2 * PART + 99)
 
 
-@asynccontextmanager
-async def quiet_control(deployment: Deployment) -> AsyncIterator[None]:
-    """Control that never has news, so that the node does not wait for one that is not there."""
-
-    over = asyncio.Event()
-
-    async def snapshot(request: web.Request) -> web.Response:
-        if float(request.query["wait"]):
-            await over.wait()
-        return web.Response(status=204)
-
-    app = web.Application()
-    app.router.add_get("/api/v1/snapshot", snapshot)
-    async with serve_app(app, deployment.control.listen, drain_s=0.1):
-        try:
-            yield
-        finally:
-            over.set()
-
-
-class Origin:
-    """`headwater run origin-api` as a process that can be killed and started again."""
-
-    def __init__(self, config: Path, deployment: Deployment, session: aiohttp.ClientSession) -> None:
-        self._config = config
-        self._deployment = deployment
-        self._process: asyncio.subprocess.Process | None = None
-        self.creator = Creator(session)
-
-    async def start(self) -> None:
-        log = os.open(self._config.with_name("origin.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        command = (sys.executable, "-m", "headwater", "run", "origin-api", "--config", str(self._config))
-        self._process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=log, stderr=log)
-        os.close(log)
-        async with asyncio.timeout(30):
-            while not await self._answers():
-                assert self._process.returncode is None, self._config.with_name("origin.log").read_text()
-                await asyncio.sleep(0.05)
-
-    async def _answers(self) -> bool:
-        try:
-            async with self.creator.session.get(f"{self._deployment.origin.api.listen.url}/api/v1/videos"):
-                return True
-        except aiohttp.ClientError:
-            return False
-
-    async def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    async def kill_and_start(self) -> None:
-        await self.kill()
-        await self.start()
-
-
 @pytest.fixture
 async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    config = lab_config(tmp_path)
-    deployment = load_deployment(config)
-    async with (
-        quiet_control(deployment),
-        aiohttp.ClientSession(
-            deployment.origin.api.listen.url, headers=bearer(await ensure_creator_token(deployment))
-        ) as session,
-    ):
-        origin = Origin(config, deployment, session)
+    async with killable_origin(lab_config(tmp_path)) as origin:
         await origin.start()
-        try:
-            yield origin
-        finally:
-            await origin.kill()
+        yield origin
 
 
 async def slowly(body: bytes, half_sent: asyncio.Event) -> AsyncIterator[bytes]:
@@ -157,3 +85,12 @@ async def _completed_if_it_lives(creator: Creator, video_id: str) -> Answer | No
         return await creator.complete(video_id)
     except aiohttp.ClientError:
         return None
+
+
+@pytest.mark.slow
+async def test_uploads_of_every_dialect_survive_kill_9_at_random_moments(tmp_path: Path) -> None:
+    """A sample of `python -m tests.drills uploads`."""
+    tally = await campaign(tmp_path, uploads=16, seed=1)
+    assert tally.good, (str(tally), tally.lost, tally.wrong, tally.left_behind)
+    assert tally.kills >= 1
+    assert len(tally.completed) + tally.given_up == 16
