@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import os
 import re
@@ -246,15 +247,18 @@ def _assembling(folder: Path, upload_id: str, parts: Sequence[ArrivedPart]) -> C
 
 
 def _sweep_drafts(uploads: Path, before: float) -> int:
-    """Drafts of processes that were killed while a part arrived."""
+    """Drafts of processes that were killed while a part arrived, and folders in which nothing is."""
     swept = 0
-    for draft in uploads.glob("*/.*"):
+    for left in [*uploads.glob("*/.*"), *uploads.glob("*")]:
         try:
-            if draft.stat().st_mtime < before:
-                draft.unlink()
+            if left.stat().st_mtime < before:
+                left.rmdir() if left.is_dir() else left.unlink()
                 swept += 1
         except FileNotFoundError:
             continue
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
     return swept
 
 

@@ -65,7 +65,6 @@ class Finishing:
 
     async def present(self, upload: Upload) -> list[ArrivedPart]:
         """What arrived; or what the ledger has when a `complete` was killed after step 5, which drops the parts."""
-        await self._parts.begin(upload.id)
         async with reading(self._catalogue) as connection:
             recorded = await ledger.recorded_parts(connection, upload.id)
             said = await said_digests(connection, upload.id)

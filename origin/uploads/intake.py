@@ -102,7 +102,10 @@ class Intake:
             async with reading(self.catalogue) as connection:
                 recorded = await ledger.recorded_parts(connection, upload.id)
             return UploadState(video_id, upload.part_size_bytes, tuple(map(_finished, recorded)), expires_at)
+        await self.parts.begin(upload.id)  # again, if a kill came between its row and this
         arrived = {part.number: part for part in await self.finishing.present(upload)}
+        if (await find_upload(self.catalogue, creator, video_id)).completed_at is not None:
+            await self.parts.discard(upload.id)  # completed meanwhile: what was begun again above is not left behind
         parts = tuple(self._part_state(upload, number, arrived.get(number), expires_at) for number in plan_of(upload).numbers())
         return UploadState(video_id, upload.part_size_bytes, parts, expires_at)
 
@@ -151,7 +154,11 @@ class Intake:
         UPLOADS.labels("discarded").inc()
 
     async def collect_abandoned(self) -> int:
-        """Removes uploads to which nothing happened for `keep_unfinished`, with their parts. Returns how many."""
+        """Removes uploads to which nothing happened for `keep_unfinished`, with their parts, and what killed processes left.
+
+        Returns how many uploads went.
+        """
+        await self.parts.sweep(self.limits.keep_unfinished)
         async with reading(self.catalogue) as connection:
             candidates = await ledger.unfinished_uploads(connection, self.clock() - self.limits.keep_unfinished)
         return sum([await self._collect(upload) for upload in candidates])

@@ -106,6 +106,7 @@ class Streams:
         """Stores the bytes; finishes the upload when all are there. Raises UploadRefused, Interrupted."""
         async with self._intake.turns.take(video_id) as displaced:
             upload = await self._sized(await self.upload(creator, video_id), append.size)
+            await self._parts.begin(upload.id)  # again, if a kill came between its row and this
             progress = self._progress(upload, await self._intake.finishing.present(upload))
             self._check(upload, progress, append)
             writer = PartWriter(self._intake, upload, progress, append.told, held_back=append.checksum is not None)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ CLIENTS: Final = 4
 LONGEST_LIFE_S: Final = 0.9
 GIVEN_UP: Final = 0.1  # of all uploads
 PATIENCE_S: Final = 60.0
+COLLECTED_WITHIN_S: Final = 15.0
 TUS: Final = {"Tus-Resumable": "1.0.0"}
 OFFSETS: Final = {**TUS, "Content-Type": "application/offset+octet-stream"}
 
@@ -64,10 +65,10 @@ class Tally:
 
     def __str__(self) -> str:
         return (
-            f"{self.uploads} uploads, {self.kills} kills: {self.acknowledged} parts and offsets acknowledged,"
-            f" {len(self.lost)} lost; {self.resumed} requests cut off and gone on with; {len(self.completed)} completed, {len(self.wrong)} of them not"
-            f" exactly one video with their bytes; {self.given_up} given up, {self.collected} leftovers collected,"
-            f" {len(self.left_behind)} left behind"
+            f"{self.uploads} uploads, {self.kills} kills: {self.acknowledged} parts and offsets acknowledged, "
+            f"{len(self.lost)} lost; {self.resumed} requests cut off and gone on with; {len(self.completed)} completed, "
+            f"{len(self.wrong)} of them not exactly one video with their bytes; {self.given_up} given up, "
+            f"{self.collected} leftovers collected, {len(self.left_behind)} left behind"
         )
 
 
@@ -292,8 +293,9 @@ async def _collect(data: Path, tally: Tally) -> None:
     """What was given up is collected, with its parts, and what killed writers left is swept."""
     unfinished = "SELECT count(*) FROM uploads WHERE completed_at IS NULL"
     ((before,),) = _rows(data, unfinished)
-    await until(lambda: _rows(data, unfinished) == [(0,)], PATIENCE_S)
     root = data / "objects" / "masters"
+    with suppress(TimeoutError):
+        await until(lambda: _rows(data, unfinished) == [(0,)] and not list((root / "uploads").iterdir()), COLLECTED_WITHIN_S)
     tally.collected = before + await FileObjects(root).sweep(0.0)
     tally.left_behind = [str(file) for folder in ("uploads", "drafts") for file in (root / folder).rglob("*")]
     named = {json.loads(file.read_text())["sha256"] for file in (root / "names").rglob("*@")}

@@ -54,6 +54,9 @@ class DyingPartStore:
     async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
         await self._store.adopt(upload_id, number, source_id, part)
 
+    async def sweep(self, older_than_s: float) -> int:
+        return await self._store.sweep(older_than_s)
+
     async def free_bytes(self) -> int | None:
         return await self._store.free_bytes()
 
