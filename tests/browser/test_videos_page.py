@@ -17,6 +17,7 @@ from sqlalchemy import insert, select, update
 
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.schema import jobs, renditions, videos
+from origin.objects.fileparts import FilePartStore
 from tests.support.browser import DESKTOP, PHONE, visiting
 from tests.support.deployments import lab_deployment
 from tests.support.origin import MIB, RunningApi, running_api
@@ -151,6 +152,47 @@ async def test_an_upload_that_was_stopped_goes_on_with_what_is_missing(browser: 
         await visit.page.click("#upload-start")
         await visit.until("location.pathname.startsWith('/watch/')")
         assert len(sent) == 1
+
+
+async def test_a_part_damaged_where_it_lies_is_sent_again_alone(browser: Browser, api: RunningApi, tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp4"
+    content = random.Random(4).randbytes(9 * MIB)
+    file.write_bytes(content)
+    sent: list[str] = []
+    completed: list[str] = []
+
+    def flip_second_part() -> None:
+        assert isinstance(api.stores.parts, FilePartStore)
+        [part] = api.stores.masters.root.glob("uploads/*/2.*")  # type: ignore[attr-defined]
+        body = bytearray(part.read_bytes())
+        body[77] ^= 1
+        part.chmod(0o644)
+        part.write_bytes(bytes(body))
+
+    async def note(route: Route) -> None:
+        sent.append(route.request.url)
+        await route.continue_()
+
+    async def damage_before(route: Route) -> None:
+        if not completed:
+            await asyncio.to_thread(flip_second_part)
+        completed.append(route.request.url)
+        await route.continue_()
+
+    async with visiting(browser) as visit:
+        visit.expect("409")
+        await visit.page.goto(url(api, f"/#token={api.token.text}"))
+        await visit.page.route("**/objects/**", note)
+        await visit.page.route("**/upload/complete", damage_before)
+        await visit.page.set_input_files("#file", file)
+        await visit.page.click("#upload-start")
+        await visit.until("location.pathname.startsWith('/watch/')")
+    assert len(completed) == 2
+    assert [re.search(r"/(\d)\?", one)[1] for one in sent].count("2") == 2  # type: ignore[index]
+    assert len(sent) == 3
+    async with reading(api.catalogue) as connection:
+        key = (await connection.execute(select(jobs.c.master_key))).scalar_one()
+    assert b"".join([chunk async for chunk in api.stores.masters.read(key)]) == content
 
 
 async def test_the_form_asks_for_a_token_until_it_has_one_that_holds(browser: Browser, api: RunningApi, tmp_path: Path) -> None:

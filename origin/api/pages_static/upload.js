@@ -6,6 +6,8 @@ import { md5 } from "./md5.js";
 const AT_ONCE = 3;
 const TRIES = 5;
 const FIRST_PAUSE_MS = 500;
+const ROUNDS = 4; // of sending what is missing; a part that never arrives intact is not sent for ever
+const SENT_AGAIN = new Set(["parts-damaged", "parts-missing"]);
 
 /** The unfinished upload of the same file, remembered by the browser: name, size and time of change stand for the file. */
 const memory = {
@@ -20,7 +22,24 @@ const memory = {
  * Throws ApiProblem with what the origin said, or AbortError when `signal` says stop.
  */
 export async function upload(file, { title, description }, progress, signal) {
-  const { videoId, parts, partSize } = (await resumed(file)) ?? (await begun(file, title, description));
+  let plan = (await resumed(file)) ?? (await begun(file, title, description));
+  for (let round = 1; ; round += 1) {
+    await sendMissing(file, plan, progress, signal);
+    try {
+      await ask(`${videoAt(plan.videoId)}/upload/complete`, { method: "POST", body: {}, patienceMs: 60_000 });
+      break;
+    } catch (error) {
+      // A part that was damaged where it lies is named, and has not arrived any more: it alone is sent again.
+      if (round === ROUNDS || !SENT_AGAIN.has(error.kind)) throw error;
+      plan = { ...plan, ...(await parts(plan.videoId)) };
+    }
+  }
+  memory.forget(file);
+  return plan.videoId;
+}
+
+/** A few parts at a time; what has arrived counts as sent. */
+async function sendMissing(file, { videoId, parts, partSize }, progress, signal) {
   const sent = new Map(parts.filter((part) => part.arrived).map((part) => [part.number, part.size]));
   const report = () => progress([...sent.values()].reduce((sum, count) => sum + count, 0));
   report();
@@ -35,9 +54,11 @@ export async function upload(file, { title, description }, progress, signal) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  await ask(`${videoAt(videoId)}/upload/complete`, { method: "POST", body: {}, patienceMs: 60_000 });
-  memory.forget(file);
-  return videoId;
+}
+
+async function parts(videoId) {
+  const plan = await ask(`${videoAt(videoId)}/upload`);
+  return { parts: plan.parts, partSize: plan.part_size };
 }
 
 async function begun(file, title, description) {
@@ -60,8 +81,7 @@ async function resumed(file) {
   try {
     const { status } = await ask(videoAt(videoId));
     if (status !== "uploading") throw new ApiProblem(409, "upload-over", "That upload is finished.");
-    const plan = await ask(`${videoAt(videoId)}/upload`);
-    return { videoId, parts: plan.parts, partSize: plan.part_size };
+    return { videoId, ...(await parts(videoId)) };
   } catch (error) {
     if (error.status === 0) throw error;
     memory.forget(file); // finished, collected or deleted: a new upload begins
