@@ -17,7 +17,10 @@ READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
         "origin.transcode", "origin.steer_by", "signing",
     ),
     "origin-bytes": ("origin.bytes", "origin.tiers"),
-    "origin-transcoder": ("origin.transcoder_admin", "origin.catalogue", "origin.masters", "origin.tiers", "origin.transcode"),
+    "origin-transcoder": (
+        "origin.transcoder_admin", "origin.catalogue", "origin.masters", "origin.tiers", "origin.transcode",
+        "dns.http.public_url",
+    ),
     "shield": ("shields.{node}.listen", "shields.{node}.admin", "shields.{node}.cache"),
     "edge": ("pops.*.edges.{node}.listen", "pops.*.edges.{node}.admin", "pops.*.edges.{node}.cache"),
 }  # fmt: skip

@@ -34,3 +34,4 @@ REDIRECTS = counter(
 )
 UNSENT = counter("headwater_dns_unsent_total", "Replies that the kernel did not take, such as to a network without a route.")
 GEO_BUILT = gauge("headwater_dns_geo_database_built_seconds", "When the database of networks in use was made (unix time).")
+STEERING_MANIFESTS = counter("headwater_steering_manifests_total", "Steering manifests given at the door, by region.", ["region"])

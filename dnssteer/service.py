@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from dnssteer.door import serve_door
+from dnssteer.contentsteering import ContentSteering
+from dnssteer.door import Routes, serve_door
 from dnssteer.metrics import GEO_BUILT
 from dnssteer.overhttps import DnsOverHttps
 from dnssteer.redirects import Redirects
@@ -31,7 +32,11 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
         secrets = cookie_secrets(context.deployment.data / "dns" / "cookie-secrets")
         responder = Responder(follower.current, context.log, secrets=secrets)
         follower.on_change(responder.use)
-        over_https = DnsOverHttps(partial(responder.reply, over_tcp=True), lambda: follower.current)
-        door = serve_door(settings.http, [Redirects(lambda: follower.current), over_https], context.log)
+        outputs: list[Routes] = [
+            Redirects(lambda: follower.current),
+            ContentSteering(lambda: follower.current),
+            DnsOverHttps(partial(responder.reply, over_tcp=True), lambda: follower.current),
+        ]
+        door = serve_door(settings.http, outputs, context.log)
         async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen), door:
             yield

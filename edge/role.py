@@ -10,9 +10,11 @@ from typing import Final
 from aiohttp import web
 from cachetools import LRUCache
 
+from edge.contentsteering import content_steering
+from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.parents import Parent
-from headwater.cacheproxy.roles import ClientAddress, Passage, Permit, Refused, Site, secure_url, site_parents
+from headwater.cacheproxy.roles import ClientAddress, OwnAnswer, Passage, Permit, Refused, Site, secure_url, site_parents
 from headwater.rules.hostfield import host_name
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
@@ -52,6 +54,7 @@ class EdgeRole:
     tier = "edge"
 
     def __init__(self, node: str, deployment: Deployment, grants_remembered: int) -> None:
+        self._node = node
         self._own_host = deployment.edge(node).listen.host
         self._keys: dict[KeyId, VerifyKey] = {}
         self._keys_of: list[PublishedKey] | None = None
@@ -135,6 +138,9 @@ class EdgeRole:
             if len(self._sites) < HOSTS_REMEMBERED:
                 self._sites[host] = sites
         return sites
+
+    def own_answer(self, exchange: Exchange) -> OwnAnswer | None:
+        return content_steering(exchange, self._node)
 
     def parents(self, key: str, site: Site, snapshot: Snapshot) -> tuple[Parent, ...]:
         """The shields by their claim on the key: every edge asks the same one first. Unhealthy ones come last."""

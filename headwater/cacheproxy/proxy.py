@@ -31,7 +31,7 @@ from headwater.cacheproxy.orders import fill_order, probing, slice_order
 from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
 from headwater.cacheproxy.passing import Invalidation, Passing
 from headwater.cacheproxy.pieces import Piece
-from headwater.cacheproxy.roles import Refused, Role, Site
+from headwater.cacheproxy.roles import OwnAnswer, Refused, Role, Site, SpeakingRole
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
 from headwater.cacheproxy.sliceanswering import SliceAnswering
 from headwater.cacheproxy.store import Store
@@ -74,6 +74,7 @@ class CachingProxy:
         self._node = node
         self._role = role
         self._sibling_role = SiblingRole(role)
+        self._speaking = role if isinstance(role, SpeakingRole) else None
         self._siblings = siblings
         self._settings = settings
         self._client = client
@@ -109,6 +110,9 @@ class CachingProxy:
                 if request.method == "OPTIONS" and site.settings.signed:
                     return await _answer_preflight(exchange, site)
                 key = self._key(exchange, site, self._authorise(exchange, site))
+                own = None if self._speaking is None or exchange.for_worker else self._speaking.own_answer(exchange)
+                if own is not None:
+                    return await _answer_oneself(exchange, own)
                 return await self._respond(exchange, site, key)
             except Refused as refused:
                 return await _refuse(exchange, refused)
@@ -266,6 +270,26 @@ def _title(status: int) -> str:
         431: "Request header fields too large",
         503: "Service unavailable",
     }.get(status, "Gateway error" if status >= 500 else "Refused")
+
+
+async def _answer_oneself(exchange: Exchange, own: OwnAnswer) -> web.StreamResponse:
+    """What this node says itself: true only now, so nobody stores it."""
+    headers = {
+        **exchange.answer_headers,
+        "Cache-Control": "no-store",
+        "Content-Type": own.content_type,
+        "Content-Length": str(len(own.body)),
+        "Server": SERVER_NAME,
+        TRACEPARENT: exchange.trace.header(),
+    }
+    response = web.StreamResponse(status=200, headers=headers)
+    exchange.header_sent(200)
+    await response.prepare(exchange.request)
+    if exchange.method != "HEAD":
+        await response.write(own.body)
+        exchange.sent_bytes = len(own.body)
+    await response.write_eof()
+    return response
 
 
 async def _answer_preflight(exchange: Exchange, site: Site) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from aiohttp import web
 
@@ -14,6 +14,9 @@ from headwater.rules.requesttarget import Target
 from headwater.settings.listening import Tls
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Property
+
+if TYPE_CHECKING:
+    from headwater.cacheproxy.exchange import Exchange
 
 # Names the property on the way from tier to tier, where the viewer's host name no longer tells it.
 PROPERTY_HEADER: Final = "Headwater-Property"
@@ -41,6 +44,14 @@ class Passage:
     path: str
     asker: str | None
     session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """What a node says itself, about no object: never stored."""
+
+    content_type: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,14 @@ def site_parents(site: Site, snapshot: Snapshot, byte_server_tries: int) -> tupl
 def secure_url(tls: Tls | None) -> str | None:
     """Where a tier listens with TLS."""
     return None if tls is None else f"https://{tls.listen}"
+
+
+@runtime_checkable
+class SpeakingRole(Protocol):
+    """A role that answers some requests itself, once they were admitted and authorised."""
+
+    def own_answer(self, exchange: Exchange) -> OwnAnswer | None:
+        """The answer, or None when an object is asked for."""
 
 
 class Role(Protocol):

@@ -31,4 +31,4 @@ def _absolute_line(line: str, base: str) -> str:
 
 def _absolute_attribute(match: re.Match[str], base: str) -> str:
     name, value = match[1], match[2]
-    return f'URI="{urljoin(base, value[1:-1])}"' if name == "URI" and value.startswith('"') else match[0]
+    return f'{name}="{urljoin(base, value[1:-1])}"' if name in ("URI", "SERVER-URI") and value.startswith('"') else match[0]

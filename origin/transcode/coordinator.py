@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from headwater.rules.contentsteering import DASH_STEERING
 from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
 from origin.catalogue.jobs import Job, claim_next, finish, release, renew, set_aside, unfinished, waiting
@@ -27,13 +29,24 @@ MOST_VIDEOS = 256  # under way at once in one coordinator; each costs some memor
 class Coordinator:
     """`masters` has the uploads, `published` is where viewers' objects go, `folder` holds work in progress."""
 
-    def __init__(self, shop: Workshop, masters: ObjectStore, published: ObjectStore, folder: Path, owner: str, log: Log) -> None:
+    def __init__(
+        self,
+        shop: Workshop,
+        masters: ObjectStore,
+        published: ObjectStore,
+        folder: Path,
+        owner: str,
+        log: Log,
+        steering_url: Callable[[VideoId], str] = lambda video_id: DASH_STEERING,
+    ) -> None:
+        """`steering_url` is what a video's DASH manifest names for Content Steering."""
         self._shop = shop
         self._masters = masters
         self._store = published
         self._folder = folder
         self._owner = owner
         self._log = log
+        self._steering_url = steering_url
         self._running: dict[VideoId, asyncio.Task[None]] = {}
         self._playable: set[VideoId] = set()
 
@@ -112,7 +125,7 @@ class Coordinator:
 
     async def _make(self, job: Job) -> None:
         engine, clock = self._shop.engine, self._shop.clock
-        publisher = Publisher(self._store, job.video_id)
+        publisher = Publisher(self._store, job.video_id, self._steering_url(job.video_id))
         work = self._folder / job.video_id
         await mark_processing(engine, job.video_id, clock())
         try:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import groupby
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
+from headwater.rules.contentsteering import BASE, DASH_STEERING
 from headwater.rules.mediapath import INIT
 from origin.transcode.rendition import Rendition
 
@@ -31,8 +32,13 @@ class Growing:
     now: float
 
 
-def dash_manifest(video: Sequence[Rendition], audio: Rendition | None, growing: Growing | None = None) -> str:
+def dash_manifest(
+    video: Sequence[Rendition], audio: Rendition | None, growing: Growing | None = None, steering_url: str = DASH_STEERING
+) -> str:
     """One period; an adaptation set for the picture, whose rungs share their timeline, and one for the sound.
+
+    `steering_url` is where players learn of other edges: dash.js takes a relative one for a part of its page, so an absolute one
+    is better where there is a door.
 
     While something grows, no rung is listed further than all are there: they share one timeline.
     """
@@ -43,6 +49,8 @@ def dash_manifest(video: Sequence[Rendition], audio: Rendition | None, growing: 
         '<?xml version="1.0" encoding="utf-8"?>',
         f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="{PROFILE}" {_kind(growing)} '
         f'mediaPresentationDuration="{_seconds(duration)}" minBufferTime="{_seconds(longest)}">',
+        f'  <BaseURL serviceLocation="{BASE}">./</BaseURL>',
+        f'  <ContentSteering defaultServiceLocation="{BASE}" queryBeforeStart="false">{escape(steering_url)}</ContentSteering>',
         '  <Period id="0" start="PT0S">',
         '    <AdaptationSet id="0" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1">',
         *_template(min(rungs, key=lambda item: len(item.segments))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from headwater.rules.contentsteering import BASE, HLS_STEERING
 from headwater.rules.mediapath import INIT, MEDIA_PLAYLIST, segment_name
 from origin.transcode.rendition import Rendition
 
@@ -39,7 +40,13 @@ def segments_listed(playlist: str) -> int:
 
 def master_playlist(video: Sequence[Rendition], audio: Rendition | None) -> str:
     """Variants by rising bandwidth. A variant's bandwidth includes the sound."""
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+        # Relative, so that it is asked of the edge, under the grant in the path; variants without a pathway are in BASE.
+        f'#EXT-X-CONTENT-STEERING:SERVER-URI="{HLS_STEERING}",PATHWAY-ID="{BASE}"',
+    ]
     if audio is not None:
         language = f'LANGUAGE="{audio.language}",' if audio.language else ""
         lines.append(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+from headwater.rules.contentsteering import DASH_STEERING
 from headwater.rules.mediapath import (
     DASH_MANIFEST,
     MASTER_PLAYLIST,
@@ -25,11 +26,12 @@ AT_ONCE = 8
 
 
 class Publisher:
-    """One video's objects in the store."""
+    """One video's objects in the store. `steering_url` is what its DASH manifest names for Content Steering."""
 
-    def __init__(self, store: ObjectStore, video_id: VideoId) -> None:
+    def __init__(self, store: ObjectStore, video_id: VideoId, steering_url: str = DASH_STEERING) -> None:
         self._store = store
         self._video_id = video_id
+        self._steering_url = steering_url
         self._written: dict[str, str] = {}  # manifests, as this process wrote them
 
     async def files(self, codec: str, rung: str, files: Iterable[tuple[str, Path]]) -> None:
@@ -58,7 +60,7 @@ class Publisher:
     async def manifests(self, video: list[Rendition], audio: Rendition | None, growing: Growing | None) -> None:
         """Both manifests over exactly these renditions. One that would say the same again is left alone."""
         for name, text in (
-            (DASH_MANIFEST, dash_manifest(video, audio, growing)),
+            (DASH_MANIFEST, dash_manifest(video, audio, growing, self._steering_url)),
             (MASTER_PLAYLIST, master_playlist(video, audio)),
         ):
             if self._written.get(name) != text:

@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.tasks import Supervised
+from headwater.settings.pathways import steering_url
 from origin.catalogue.engine import open_catalogue
 from origin.catalogue.jobs import OWNER_LENGTH
 from origin.objects.open import open_store
@@ -52,6 +54,7 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
             folder=context.folder / "work",
             owner=owner_name(deployment.name, context.name),
             log=context.log,
+            steering_url=partial(steering_url, deployment),
         )
         tasks.start("make-videos", coordinator.work)
         tasks.start("keep-leases", coordinator.keep_leases)

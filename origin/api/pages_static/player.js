@@ -130,6 +130,7 @@ export class Player extends EventTarget {
     const { Hls } = this;
     const hls = new Hls({
       enableWorker: false, // fMP4 needs no remuxing, and the page's policy allows no workers
+      contentSteeringController: undefined, // the route of this page moves every request itself
       startPosition,
       startLevel: -1,
       testBandwidth: false,

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
+from dnssteer.contentsteering import ContentSteering
 from dnssteer.door import serve_door
 from dnssteer.redirects import Redirects
 from headwater.rules.addresses import Address
@@ -53,7 +54,9 @@ async def door(deployment: Deployment) -> AsyncIterator[Door]:
     assert deployment.dns.http is not None
     async with aiohttp.ClientSession() as http:
         door = Door(Snapshot(version=1, deployment=deployment), http, deployment.dns.http.listen.url)
-        async with serve_door(deployment.dns.http, [Redirects(lambda: door.snapshot)], LOG):
+        async with serve_door(
+            deployment.dns.http, [Redirects(lambda: door.snapshot), ContentSteering(lambda: door.snapshot)], LOG
+        ):
             yield door
 
 
@@ -114,3 +117,31 @@ async def test_over_tls_viewers_are_sent_to_tls_under_the_edges_own_name(deploym
         ):
             async with http.get(url + path, ssl=ca.client(), allow_redirects=False) as answer:
                 assert answer.headers["Location"] == f"{location}/videos/{VIDEO}/master.m3u8"
+
+
+async def priority(door: Door, query: str, **headers: str) -> list[str]:
+    answer = await door.ask(f"/steering/videos/{VIDEO}/steering.json?{query}", **headers)
+    assert (answer.status, answer.headers["Cache-Control"], answer.headers["Access-Control-Allow-Origin"]) == (
+        200,
+        "no-store",
+        "*",
+    )
+    told: list[str] = (await answer.json())["PATHWAY-PRIORITY"]
+    return told
+
+
+async def test_a_steering_manifest_goes_by_what_an_earlier_one_told_the_player(door: Door) -> None:
+    assert await priority(door, "from=fra-1&region=eu") == [".", "iad-1", "sin-1"]
+    assert await priority(door, "from=fra-1&region=ap") == ["sin-1", ".", "iad-1"]
+    assert await priority(door, "region=mars") == ["fra-1", "iad-1", "sin-1", "."], "a region that is none is not believed"
+    assert await priority(door, "from=gone-9&region=us") == ["iad-1", "fra-1", "sin-1", "."]
+
+
+async def test_a_viewer_whose_network_decides_nothing_stays_in_the_region_it_came_to(door: Door) -> None:
+    assert (await priority(door, "from=iad-1"))[0] == "."
+    door.of_door(trusted=[ip_network("127.0.0.0/8")])
+    assert (await priority(door, "from=iad-1", **{"X-Forwarded-For": "203.0.113.9"}))[0] == "sin-1", "its network is of ap"
+
+
+async def test_a_steering_manifest_of_no_video_is_a_problem(door: Door) -> None:
+    assert (await door.ask("/steering/videos/short/steering.json")).status == 404

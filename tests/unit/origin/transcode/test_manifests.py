@@ -46,6 +46,7 @@ def test_a_media_playlist() -> None:
 def test_a_master_playlist() -> None:
     assert master_playlist([TALL, video()], AUDIO) == (
         "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+        '#EXT-X-CONTENT-STEERING:SERVER-URI="steering.json",PATHWAY-ID="."\n'
         '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="Audio",LANGUAGE="eng",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",'
         'URI="aac/128k/playlist.m3u8"\n'
         '#EXT-X-STREAM-INF:BANDWIDTH=928343,AVERAGE-BANDWIDTH=727932,CODECS="avc1.64001e,mp4a.40.2",RESOLUTION=640x360,'
@@ -62,10 +63,12 @@ def test_a_master_playlist_without_sound_names_no_audio() -> None:
 
 
 def test_a_dash_manifest() -> None:
-    assert dash_manifest([video()], AUDIO) == (
+    assert dash_manifest([video()], AUDIO, steering_url="https://steer.test/s.json") == (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011" type="static" '
         'mediaPresentationDuration="PT10.000000S" minBufferTime="PT4.000000S">\n'
+        '  <BaseURL serviceLocation=".">./</BaseURL>\n'
+        '  <ContentSteering defaultServiceLocation="." queryBeforeStart="false">https://steer.test/s.json</ContentSteering>\n'
         '  <Period id="0" start="PT0S">\n'
         '    <AdaptationSet id="0" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1">\n'
         '      <SegmentTemplate timescale="10000" startNumber="0" initialization="$RepresentationID$/init.mp4" '
