@@ -11,7 +11,7 @@ from headwater.settings.deployment import Deployment, Role, nodes_of
 # What a role reads once, at its start. All else follows the snapshot.
 READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
     "control": ("signing.keys",),
-    "dns": ("dns.listen", "dns.admin", "dns.http.listen", "dns.http.tls"),
+    "dns": ("dns.listen", "dns.admin", "dns.http.listen", "dns.http.tls", "dns.dnssec"),
     "origin-api": (
         "origin.api", "origin.public_url", "origin.catalogue", "origin.masters", "origin.tiers", "origin.uploads",
         "origin.transcode", "origin.steer_by", "signing",

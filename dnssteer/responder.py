@@ -84,7 +84,7 @@ class Responder:
         log: Log,
         *,
         secrets: tuple[bytes, ...] = (),
-        signing: Callable[[Snapshot], Signing | None] | None = None,
+        signing: Signing | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
@@ -102,8 +102,7 @@ class Responder:
         self.snapshot = snapshot
         self.view = View(snapshot)
         self.view.made_at = self._clock()
-        signing = self._signing(snapshot) if self._signing is not None else None
-        self._policy = Policy(self._secrets, self.view.require_cookies, signing)
+        self._policy = Policy(self._secrets, self.view.require_cookies, self._signing)
 
     def close(self) -> None:
         """Counts for the last time."""

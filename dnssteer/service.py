@@ -13,6 +13,7 @@ from dnssteer.overhttps import DnsOverHttps
 from dnssteer.redirects import Redirects
 from dnssteer.responder import Responder
 from dnssteer.secretfile import cookie_secrets
+from dnssteer.signing import OnlineSigning, key_folder, zone_key
 from dnssteer.sockets import serve_dns
 from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
 from headwater.runtime.node import NodeContext, following_snapshots
@@ -30,7 +31,8 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
             raise CannotStart(str(error)) from error
     async with following_snapshots(context) as follower:
         secrets = cookie_secrets(context.deployment.data / "dns" / "cookie-secrets")
-        responder = Responder(follower.current, context.log, secrets=secrets)
+        signing = OnlineSigning(zone_key(key_folder(context.deployment), context.deployment.zone)) if settings.dnssec else None
+        responder = Responder(follower.current, context.log, secrets=secrets, signing=signing)
         follower.on_change(responder.use)
         outputs: list[Routes] = [
             Redirects(lambda: follower.current),

@@ -10,6 +10,7 @@ import typer
 GROUPS = (
     "apply",
     "config",
+    "dns",
     "drain",
     "explain",
     "history",

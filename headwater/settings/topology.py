@@ -143,6 +143,10 @@ class Dns(Settings):
         '`{"@": {CAA: \'0 issue "letsencrypt.org"\'}}`.',
     )
     record_ttl: DurationS = quantity("300 s", description="TTL of `records`.", ge=0, le=86400)
+    dnssec: bool = Field(
+        False,
+        description="Whether answers are signed (DNSSEC, ECDSA P-256). `headwater dns ds` prints the record for the parent zone.",
+    )
     require_cookies: bool = Field(
         False,
         description="Whether UDP clients that speak DNS cookies must show a valid one (RFC 7873): BADCOOKIE, or TCP, for others.",
