@@ -22,8 +22,8 @@ from origin.catalogue.outbox import count_waiting, forget_events, waiting_events
 from origin.catalogue.ownertoken import ensure_creator_token
 from origin.catalogue.schema import outbox
 from origin.events.leaving import events_leaving
-from tests.integration.uploads.test_killed_origin import Origin, quiet_control
 from tests.support.deployments import lab_config, lab_deployment
+from tests.support.killedorigin import Origin, quiet_control
 from tests.support.nats import NatsServer, nats_server
 from tests.support.origin import RunningApi, bearer, running_api
 from tests.support.waiting import until
