@@ -100,7 +100,8 @@ def compare(delay_ms: int, rounds: int, size: int) -> Compared:
             one = lab(Site(site.upstream, own, site.pem), caches)
             ways.append((title, one, name, nodes.enter_context(node(one, name, own / "edge"))))
         for number in range(-1, rounds):  # the first opens connections and files
-            for title, one, name, pid in ways:
+            turn = number % len(ways)
+            for title, one, name, pid in (*ways[turn:], *ways[:turn]):
                 before = _cpu_s(pid)
                 taken_s = read_cold(one.plain[name], f"/{number}/{size // MIB}m-{number}", size)
                 if number >= 0:
@@ -168,7 +169,7 @@ def section(found: dict[int, Compared], cost: int, rounds: int, size: int) -> st
 
 
 def main(*, quick: bool) -> None:
-    rounds, size = (3, 256 * MIB) if quick else (7, 512 * MIB)
+    rounds, size = (5, 128 * MIB) if quick else (15, 128 * MIB)
     found = {delay_ms: compare(delay_ms, rounds, size) for delay_ms in (0, 20)}
     text = section(found, part_cost(), rounds, size)
     put_into(PAGE, f"<!-- slices -->\n{text}\n<!-- /slices -->\n", "slices")
