@@ -48,22 +48,27 @@ class Operations:
         self._keys_known = False
 
     async def start(self) -> None:
-        """What was in force before the start is in force again; a file that says something else then is an edit, or the first
-        version."""
+        """What was in force before the start is in force again. A file that says something else by now is an edit where edits are
+        staged, unless it was rolled back; else it is a version that came by a start."""
         plane, in_force = self._plane, self._history.in_force
         plane.drained = self._drains.names
         text = await asyncio.to_thread(lambda: self._file.text)
-        if in_force is not None and text is not None and in_force.text != text and plane.deployment.control.rollout == "staged":
+        if text is None or (in_force is not None and in_force.text == text):
+            return
+        kept = None if in_force is None else self._kept(in_force)
+        if kept is not None and kept.deployment.control.rollout == "staged":
             latest = self._history.latest
             refused = latest is not None and latest.text == text and latest.outcome is Outcome.ROLLED_BACK
-            try:
-                kept = self._file.wanted(End(in_force.text))
-            except ConfigError as error:
-                plane.log.error("the version in force cannot be read any more; the file is taken", error=str(error))
-                return
-            plane.desired = Desired(kept.deployment, text if refused else in_force.text)
-        elif text is not None and (in_force is None or in_force.text != text) and not self._rollouts.active:
+            plane.desired = Desired(kept.deployment, text if refused else kept.text)
+        elif not self._rollouts.active:
             await self._note_version("start", text, "as found at the start of control")
+
+    def _kept(self, version: Version) -> Wanted | None:
+        try:
+            return self._file.wanted(End(version.text))
+        except ConfigError as error:
+            self._plane.log.error("the version in force cannot be read any more; the file is taken", error=str(error))
+            return None
 
     async def edited(self, desired: Desired) -> bool:
         """The file was edited. True when a rollout makes of it what it can; False: it is to be taken at once."""

@@ -89,6 +89,8 @@ def views_at(step: Step, before: Deployment, after: Deployment) -> Views:
     edges_behind = _view(before, after, step, ahead=False, knows_additions=False)
     ahead = _view(before, after, step, ahead=True, knows_additions=True)
     by_node = {node: ahead if node in step.ahead else edges_behind if role == "edge" else plain for node, role in roles.items()}
+    if all(view == ahead for view in by_node.values()):
+        return Views(ahead, {})
     return Views(plain, {node: view for node, view in by_node.items() if view != plain})
 
 

@@ -69,3 +69,12 @@ def test_load_of_a_hundred_caches_falls_on_all_of_them_as_trafficcontrol_6902_as
     assert shares[0] > 0.4 * BUCKETS / 100
     assert shares[-1] < 1.7 * BUCKETS / 100
     assert sum(shares[-15:]) < 0.25 * BUCKETS
+
+
+def test_an_answer_names_edges_when_every_cache_is_marked_down_as_traffic_control_341_asks() -> None:
+    """There, DNS answers nothing when the monitor loses all caches at once."""
+    world = golden_world()
+    down = replace(world, edges=tuple(replace(one, healthy=False) for one in world.edges))
+    for region in down.regions:
+        assert all(steer(Bucket(bucket), region.name, down) for bucket in SAMPLE)
+    assert NOBODY not in owners(down)["eu"]

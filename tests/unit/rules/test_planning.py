@@ -38,7 +38,7 @@ def test_a_plan_without_a_change_moves_nothing() -> None:
     assert found.measured is Measured.PER_EDGE
 
 
-def test_draining_a_pop_moves_its_buckets_and_its_traffic_and_nothing_else() -> None:
+def test_a_plan_says_what_draining_a_pop_moves_before_it_moves_as_trafficcontrol_4982_asks() -> None:
     found = plan(two_pops(), two_pops(fra=0), seen())
     by_name = {pop.name: pop for pop in found.pops}
     fra, ams, iad = by_name["fra"], by_name["ams"], by_name["iad"]
