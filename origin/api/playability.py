@@ -58,7 +58,7 @@ def playability(video: Video) -> Playability:
         case VideoState.UPLOADING:
             return Playability(PlaybackStatus.UPLOADING, "the upload is not complete yet")
         case VideoState.PROCESSING:
-            reason = f"the video is being transcoded ({video.progress:.0%}); it plays once its first rung is ready"
+            reason = f"the video is being transcoded ({video.progress:.0%}); it plays once its first seconds are made"
             return Playability(PlaybackStatus.PROCESSING, reason)
         case VideoState.FAILED:
             failure = video.failure

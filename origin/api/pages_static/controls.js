@@ -78,7 +78,7 @@ export class Controls {
     for (const name of ["playing", "seeked", "pause"]) video.addEventListener(name, () => delete stage.dataset.waiting);
     video.addEventListener("click", () => this.togglePlay());
     video.addEventListener("dblclick", () => this.toggleFull());
-    seek.addEventListener("input", () => this._seekTo((seek.value / SEEK_STEPS) * video.duration));
+    seek.addEventListener("input", () => this._seekTo((seek.value / SEEK_STEPS) * this._lengthS()));
     seek.addEventListener("pointermove", (event) => this._preview(event));
     for (const name of ["pointerleave", "pointercancel", "blur"]) seek.addEventListener(name, () => (this.preview.hidden = true));
     this.volume.addEventListener("input", () => this._setVolume(Number(this.volume.value)));
@@ -104,6 +104,12 @@ export class Controls {
     if (document.fullscreenElement) document.exitFullscreen();
     else if (this.stage.requestFullscreen) this.stage.requestFullscreen().catch(() => {});
     else this.video.webkitEnterFullscreen?.(); // iPhones give full screen to the video alone
+  }
+
+  /** Seconds of the whole video, of which a part may not be made yet. */
+  _lengthS() {
+    const { duration } = this.video;
+    return Math.max(Number.isFinite(duration) ? duration : 0, this.totalS ?? 0);
   }
 
   _seekTo(seconds) {
@@ -164,7 +170,8 @@ export class Controls {
 
   _showTime() {
     const { video, seek } = this;
-    const { duration, currentTime } = video;
+    const { currentTime } = video;
+    const duration = this._lengthS();
     setText(this.time, `${clock(currentTime)} / ${clock(duration)}`);
     if (!(duration > 0)) return;
     seek.value = (currentTime / duration) * SEEK_STEPS;
@@ -198,10 +205,10 @@ export class Controls {
   }
 
   _preview(event) {
-    const { seek, video, preview } = this;
+    const { seek, preview } = this;
     const box = seek.getBoundingClientRect();
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
-    const seconds = share * video.duration;
+    const seconds = share * this._lengthS();
     if (!Number.isFinite(seconds)) return;
     const cue = cueAt(this.cues, seconds);
     setText(this.thumbTime, clock(seconds));

@@ -4,7 +4,7 @@ import { ask, ApiProblem, videoAt } from "./api.js";
 import { Controls } from "./controls.js";
 import { DeliveryPanel } from "./delivery.js";
 import { byId, element, setText } from "./elements.js";
-import { ago, bytes, clock, frameRate, isUnfinished, percent, stateInWords } from "./format.js";
+import { ago, bytes, clock, frameRate, isUnfinished, percent, span, stateInWords } from "./format.js";
 import { Player, playerLibrary } from "./player.js";
 import { Route } from "./route.js";
 import { parseStoryboard } from "./storyboard.js";
@@ -24,17 +24,18 @@ const panel = new DeliveryPanel(byId("delivery"));
 const controls = new Controls(stage, picture);
 let player = null;
 let startedS = null;
-let rungsReady = 0;
+let rungsReady = null; // when the page last looked; null before anything played
 
 /** Shows the video's words and follows it until nothing changes any more. */
 async function follow() {
   let pause = FOLLOW_MS;
   try {
     const video = await ask(videoAt(videoId));
-    describe(video);
+    const making = isUnfinished(video) ? await ask(`${videoAt(videoId)}/making`) : null;
+    describe(video, making);
     if (video.status === "ready" && !player) await play();
     const ready = video.renditions.filter(({ kind, state }) => kind === "video" && state === "ready").length;
-    if (player && rungsReady && ready > rungsReady) {
+    if (player && rungsReady !== null && ready > Math.max(1, rungsReady)) {
       panel.note(`${ready} rungs are ready now`, picture.currentTime);
       player.reload();
     }
@@ -50,7 +51,8 @@ async function follow() {
   setTimeout(follow, pause);
 }
 
-function describe(video) {
+function describe(video, making) {
+  controls.totalS = video.duration_s;
   document.title = `${video.title} · Headwater`;
   setText(byId("title"), video.title);
   setText(byId("description"), video.description);
@@ -67,21 +69,25 @@ function describe(video) {
   ];
   setText(byId("facts"), facts.filter(Boolean).join(" · "));
   byId("tags").replaceChildren(...video.tags.map((tag) => element("li", {}, tag)));
-  showRenditions(video.renditions);
+  showRenditions(video.renditions, making?.ready_in_s ?? {});
+  byId("waits").hidden = !making?.waits_for;
+  setText(byId("waits"), making?.waits_for ? `Now: ${making.waits_for}` : "");
   if (player) return;
   if (video.status === "failed") message("This video could not be processed", video.failure?.detail ?? "No reason was recorded.", "bad");
   else if (video.status === "uploading") message("Waiting for the upload", "The file has not arrived completely. This page goes on by itself.");
   else if (video.status === "processing") {
-    message(`Processing, ${percent(video.progress)}`, "It plays here as soon as its first rung is ready.", "busy", video.progress ?? 0);
+    message(`Processing, ${percent(video.progress)}`, "It plays here as soon as its first seconds are made.", "busy", video.progress ?? 0);
   }
 }
 
-function showRenditions(renditions) {
+function showRenditions(renditions, readyIn) {
   byId("renditions").hidden = renditions.length === 0;
   byId("renditions-list").replaceChildren(
     ...renditions.map((rendition) => {
       const ready = rendition.state === "ready";
-      const text = ready ? "ready" : rendition.state === "encoding" ? percent(rendition.progress) : "planned";
+      const expected = readyIn[`${rendition.codec}/${rendition.rung}`];
+      const share = rendition.state === "encoding" ? percent(rendition.progress) : "planned";
+      const text = ready ? "ready" : expected === undefined ? share : `${share}, ${span(expected)}`;
       const meter = element("span", { class: "meter" });
       meter.style.setProperty("--share", ready ? 1 : (rendition.progress ?? 0));
       return element("li", { "data-state": rendition.state }, element("span", {}, `${rendition.codec}/${rendition.rung}`), meter, element("span", { class: "quiet" }, text));
