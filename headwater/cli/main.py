@@ -26,6 +26,7 @@ GROUPS = (
     "up",
     "upload",
     "video",
+    "worker",
     "warm",
 )
 

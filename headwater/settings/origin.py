@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from headwater.settings.listening import Tls
+from headwater.settings.listening import FileBesideConfig, Tls
 from headwater.settings.model import Settings, quantity
 from headwater.settings.topology import Node
 from headwater.settings.units import DurationS, ListenAddress, SizeBytes
@@ -79,6 +79,14 @@ class Rung(Settings):
     crf: float = Field(23, description="Constant quality, x264 scale; lower is better and larger.", ge=0, le=51)
 
 
+class SchedulerTls(Settings):
+    """Who may hand tasks to whom: scheduler, workers and transcoders hold certificates of one authority."""
+
+    authority: FileBesideConfig = Field(description="Certificate of the authority (PEM), beside the config file.")
+    certificate: FileBesideConfig = Field(description="Our own certificate (PEM).")
+    key: FileBesideConfig = Field(description="Its private key (PEM).")
+
+
 class Transcode(Settings):
     ladder: list[Rung] = Field(
         [
@@ -100,9 +108,10 @@ class Transcode(Settings):
     workers: int = Field(2, description="Worker processes of the embedded task cluster.", ge=1, le=256)
     scheduler: str | None = Field(
         None,
-        description="Address of a remote Dask scheduler, whose workers must see the data folder under the same path; "
-        "without it a cluster is embedded.",
+        description="Address of a remote Dask scheduler (tcp://host:port or tls://host:port), whose workers (`headwater worker`) "
+        "must see the data folder under the same path; without it a cluster is embedded.",
     )
+    scheduler_tls: SchedulerTls | None = Field(None, description="Mutual TLS with a scheduler at tls://; needed there.")
     ffmpeg: str = Field("auto", description="Path of ffmpeg; `auto` takes the one that comes with the package.")
     max_pixels: int = Field(8192 * 4352, description="Larger pictures are refused.", ge=1)
     max_duration: DurationS = quantity("12 h", description="Longer videos are refused.")

@@ -14,9 +14,10 @@ import dask
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
+from distributed.security import Security
 
 from headwater.runtime.httpsite import CannotStart
-from headwater.settings.origin import Transcode
+from headwater.settings.origin import SchedulerTls, Transcode
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.tools import find_ffmpeg
 
@@ -54,6 +55,11 @@ class TaskCluster:
     def places(self) -> int:
         return self.threads - self.express
 
+    async def count_threads(self) -> None:
+        """Asks a remote scheduler how much its workers run at once; while it has none, one task waits there for the first."""
+        known = await self._client.scheduler.identity(n_workers=-1)
+        self.threads = max(1, sum(int(worker.get("nthreads", 1)) for worker in known.get("workers", {}).values()))
+
     async def warm(self, ffmpeg: str) -> None:
         """Lets every worker find its ffmpeg before the first task has to."""
         await self._client.run(warm_ffmpeg, ffmpeg, on_error="ignore")
@@ -82,8 +88,10 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set(SCHEDULER_SETTINGS):
         if settings.scheduler is not None:
-            async with _client(settings.scheduler) as client:
-                yield TaskCluster(client, _threads(client))
+            async with _client(settings.scheduler, scheduler_security(settings.scheduler_tls)) as client:
+                cluster = TaskCluster(client, 1)
+                await cluster.count_threads()
+                yield cluster
         else:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             async with (
@@ -108,23 +116,30 @@ async def task_cluster(settings: Transcode, folder: Path) -> AsyncIterator[TaskC
 
 
 @asynccontextmanager
-async def _client(address: Any) -> AsyncIterator[Any]:
-    client: Any = Client(address, asynchronous=True, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+async def _client(address: Any, security: Security | None = None) -> AsyncIterator[Any]:
+    options = {"asynchronous": True, "timeout": CONNECT_S, "set_as_default": False, "security": security}
+    client: Any = Client(address, **options)  # type: ignore[no-untyped-call]
     try:
         try:
             await client
         except (OSError, TimeoutError) as error:
-            cure = "start one with `dask scheduler`, or leave the setting out"
+            cure = "start one with `dask scheduler`, check scheduler_tls for tls://, or leave the setting out"
             raise CannotStart(f"transcode.scheduler: no Dask scheduler answers at {address} ({error}); {cure}.") from error
         yield client
     finally:
         await client.close()
 
 
-def _threads(client: Any) -> int:
-    """Threads of a remote cluster's workers, at least one."""
-    workers = client.scheduler_info().get("workers", {}).values()
-    return max(1, sum(int(worker.get("nthreads", 1)) for worker in workers))
+def scheduler_security(tls: SchedulerTls | None) -> Security | None:
+    """What Dask needs for mutual TLS; None for plain TCP."""
+    if tls is None:
+        return None
+    own = {"cert": str(tls.certificate), "key": str(tls.key)}
+    return Security(  # type: ignore[no-untyped-call]  # distributed is not typed
+        require_encryption=True,
+        tls_ca_file=str(tls.authority),
+        **{f"tls_{role}_{name}": file for role in ("client", "worker") for name, file in own.items()},
+    )
 
 
 def warm_ffmpeg(setting: str) -> None:

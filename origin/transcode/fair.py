@@ -60,11 +60,11 @@ class Lanes:
 
 def choose(waiting: Sequence[Ticket], served: dict[VideoId, int], free: Lanes) -> Ticket | None:
     """The ticket to serve next, if any may be. `served` says when each video's turn was last, as a growing count."""
-    if free.ordinary or free.express:
+    if free.ordinary > 0 or free.express > 0:
         urgent = [ticket for ticket in waiting if is_urgent(ticket.stage)]
         if urgent:
             return min(urgent, key=lambda ticket: (ticket.stage, ticket.order))
-    if free.ordinary and waiting:
+    if free.ordinary > 0 and waiting:
         return min(waiting, key=lambda ticket: (served.get(ticket.video_id, -1), ticket.stage, ticket.order))
     return None
 
@@ -73,11 +73,17 @@ class FairGate:
     """Lets tasks in by `choose`: at most `places` at once, and `express` more of the urgent ones."""
 
     def __init__(self, places: int, express: int = 0) -> None:
-        self._free = Lanes(places, express)
+        self._free = self._size = Lanes(places, express)
         self._waiting: dict[Ticket, asyncio.Future[bool]] = {}
         self._served: dict[VideoId, int] = {}
         self._orders = 0
         self._turns = 0
+
+    def resize(self, places: int, express: int) -> None:
+        """Workers came or went. What is inside stays; nothing is let in while more is inside than there are places."""
+        self._free = Lanes(self._free.ordinary + places - self._size.ordinary, self._free.express + express - self._size.express)
+        self._size = Lanes(places, express)
+        self._admit()
 
     @property
     def waiting(self) -> int:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
+from headwater.runtime.logs import Log
 from headwater.runtime.node import NodeContext
 from headwater.runtime.tasks import Supervised
 from headwater.settings.pathways import steering_url
@@ -18,13 +19,15 @@ from origin.catalogue.jobs import OWNER_LENGTH
 from origin.objects.open import open_store
 from origin.tiers.open import open_tiers
 from origin.transcode.child import network_is_cut
-from origin.transcode.cluster import task_cluster
+from origin.transcode.cluster import TaskCluster, task_cluster
 from origin.transcode.coordinator import Coordinator
 from origin.transcode.fair import FairGate
 from origin.transcode.journal import Journal
 from origin.transcode.making import Workshop
 from origin.transcode.metrics import NETWORK_CUT
 from origin.transcode.tools import NoFfmpeg, find_ffmpeg
+
+COUNT_WORKERS_S = 2.0
 
 
 @asynccontextmanager
@@ -47,8 +50,9 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
     ):
         await cluster.warm(settings.ffmpeg)
         journal = Journal(engine, time.time, context.log)
+        gate = FairGate(cluster.places, cluster.express)
         coordinator = Coordinator(
-            Workshop(engine, cluster, FairGate(cluster.places, cluster.express), settings, journal),
+            Workshop(engine, cluster, gate, settings, journal),
             masters=open_store(deployment.origin.masters, deployment.data),
             published=open_tiers(deployment),
             folder=context.folder / "work",
@@ -59,7 +63,24 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("make-videos", coordinator.work)
         tasks.start("keep-leases", coordinator.keep_leases)
         tasks.start("keep-journal", journal.keep)
+        if settings.scheduler is not None:
+            tasks.start("count-workers", lambda: count_workers(cluster, gate, COUNT_WORKERS_S, context.log))
         yield
+
+
+async def count_workers(cluster: TaskCluster, gate: FairGate, every_s: float, log: Log) -> None:
+    """Follows the workers of a remote scheduler, for ever."""
+    while True:
+        await asyncio.sleep(every_s)
+        before = cluster.threads
+        try:
+            await cluster.count_threads()
+        except (OSError, TimeoutError) as error:  # its tasks fail by themselves, and their videos are taken up again
+            log.warning("the scheduler does not answer", error=str(error))
+            continue
+        if cluster.threads != before:
+            log.info("workers came or went", threads=cluster.threads)
+        gate.resize(cluster.places, cluster.express)
 
 
 def owner_name(deployment: str, node: str) -> str:
