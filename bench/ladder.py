@@ -2,8 +2,8 @@
 
 python -m bench.ladder [SECONDS] [--write]     (--write puts the table into docs/benchmarks.md)
 
-The same source, rungs, preset, caps and GOPs. Ours is the tasks themselves: the first rung by itself, the others from one decode a
-range, as many tasks at once as there are processors, with their checks and packaging. Both run in turn, several times; on a
+The same source, rungs, preset, caps and GOPs. Ours is the tasks themselves: the first rung by itself, the others from one decode
+a range, as many tasks at once as there are processors, with their checks and packaging. Both run in turn, several times; on a
 machine that has other work the ratio of CPU seconds says more than that of times.
 """
 
@@ -109,8 +109,8 @@ def table(rows: list[tuple[Cost, Cost]], plan: Plan, duration_s: float, load: fl
     lines = [
         "## The whole ladder beside one ffmpeg process",
         "",
-        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `python -m bench.ladder`, {os.cpu_count()} cores, load average when it "
-        f"began: {load:.1f}. {duration_s:.0f} s of 1080p H.264 to {rungs}; without sound.",
+        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `python -m bench.ladder`, {os.cpu_count()} cores, load average when "
+        f"it began: {load:.1f}. {duration_s:.0f} s of 1080p H.264 to {rungs}; without sound.",
         "Throughput is that of ours relative to one process that makes all rungs from one decode: above 1 is faster.",
         "",
         "| round | ours s | ours CPU s | one process s | one process CPU s | throughput by time | by CPU |",
