@@ -129,9 +129,10 @@ class FilePartStore:
         except FileNotFoundError:
             raise PartsMissing(upload_id, [part.number]) from None
 
-    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> bool:
         source = self._folder(source_id) / f"{part.number}.{part.sha256}"
         await in_thread(_link, source, self._folder(upload_id) / f"{number}.{part.sha256}", part.number)
+        return True
 
     async def free_bytes(self) -> int | None:
         status = await in_thread(os.statvfs, self._objects.root)

@@ -106,8 +106,11 @@ class PartStore(Protocol):
     def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
         """The bytes of a part that arrived. Raises PartsMissing when it is there no more, or another version of it."""
 
-    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
-        """Makes `part` of the upload `source_id` also part `number` of this one. Raises PartsMissing."""
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> bool:
+        """Makes `part` of the upload `source_id` also part `number` of this one. Raises PartsMissing.
+
+        False where parts of any size cannot stand side by side: their bytes have to be written anew, cut by the plan.
+        """
 
     async def free_bytes(self) -> int | None:
         """Room on the disk for this user; None for a store that does not tell."""

@@ -131,18 +131,36 @@ class Streams:
         sources = [await self._piece(creator, piece) for piece in pieces]
         upload = await self.upload(creator, await self._intake.beginning.begin(creator, wanted))
         await self._parts.begin(upload.id)
-        rows: list[LedgerPart] = []
-        for source in sources:
-            for part in await self._intake.finishing.present(source):
-                number = len(rows) + 1
-                await self._parts.adopt(upload.id, number, source.id, part)
-                rows.append(LedgerPart(number, part.size_bytes, part.sha256, part.arrived_at))
-        async with writing(self._intake.catalogue) as connection:
-            await ledger.record_parts(connection, upload.id, rows)
+        if not await self._adopted(upload, sources):
+            await self._written_anew(upload, sources)
         await self._intake.finishing.finish(upload, NO_DIGESTS)
         for source in sources:
             await self._intake.discard(creator, source.video_id)
         return await self._state(await self.upload(creator, upload.video_id))
+
+    async def _adopted(self, upload: Upload, sources: list[Upload]) -> bool:
+        """The pieces' parts are the upload's too, cut as they are. False when the store cannot have them so."""
+        rows: list[LedgerPart] = []
+        for source in sources:
+            for part in await self._intake.finishing.present(source):
+                number = len(rows) + 1
+                if not await self._parts.adopt(upload.id, number, source.id, part):
+                    return False
+                rows.append(LedgerPart(number, part.size_bytes, part.sha256, part.arrived_at))
+        async with writing(self._intake.catalogue) as connection:
+            await ledger.record_parts(connection, upload.id, rows)
+        return True
+
+    async def _written_anew(self, upload: Upload, sources: list[Upload]) -> None:
+        writer = PartWriter(self._intake, upload, Progress(0, 1, 0), None, held_back=False)
+        try:
+            for source in sources:
+                for part in await self._intake.finishing.present(source):
+                    async for chunk in self._parts.read_part(source.id, part):
+                        await writer.write(chunk)
+            await writer.settle()
+        finally:
+            await writer.close()
 
     async def discard(self, creator: Creator, video_id: VideoId) -> None:
         """Ends an upload that is not completed, with what came of it. Raises UploadRefused."""

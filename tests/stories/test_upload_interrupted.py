@@ -51,8 +51,8 @@ class DyingPartStore:
     def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
         return self._store.read_part(upload_id, part)
 
-    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> None:
-        await self._store.adopt(upload_id, number, source_id, part)
+    async def adopt(self, upload_id: str, number: int, source_id: str, part: ArrivedPart) -> bool:
+        return await self._store.adopt(upload_id, number, source_id, part)
 
     async def sweep(self, older_than_s: float) -> int:
         return await self._store.sweep(older_than_s)
