@@ -7,7 +7,7 @@
 #   make drills  long campaigns: `make drills DRILL=dns` runs one of tests/drills; without a name they are listed
 #   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
 #   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
-#   make bench   our edge beside nginx, Varnish, Traffic Server and HAProxy (sudo bench/install-peers first); QUICK=1 for 3 minutes
+#   make bench   our edge beside nginx, Varnish, Traffic Server, HAProxy and H2O (sudo bench/install-peers first); QUICK=1 for 3 minutes
 #   make clean   removes what the above made, but for the lab's data in var/
 
 VENV := .venv

@@ -37,6 +37,7 @@ from signer.grant import (
 GRANT_QUERY: Final = "grant"
 GRANT_COOKIE: Final = "headwater-grant"
 LONGEST_PLAIN_SEGMENT: Final = 64  # a first path segment longer than this may be a grant (`looks_like_token`)
+_REMEMBERED, _VERIFIED = GRANTS_CHECKED.labels("remembered"), GRANTS_CHECKED.labels("verified")
 HOSTS_REMEMBERED: Final = 1024  # anybody can send any Host field
 
 
@@ -159,10 +160,10 @@ class EdgeRole:
             self._keys_of = snapshot.keys
         remembered = self._grants.get(token)
         if remembered is not None:
-            GRANTS_CHECKED.labels("remembered").inc()
+            _REMEMBERED.inc()
             return remembered
         grant = verify(token, self._keys)
-        GRANTS_CHECKED.labels("verified").inc()
+        _VERIFIED.inc()
         self._grants[token] = grant
         return grant
 

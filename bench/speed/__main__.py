@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.speed import coldpath, report
+from bench.speed import coldpath, report, scaling
 from bench.speed.load import Case, Measured, measure
-from bench.speed.peers import haproxy, headwater, nginx, trafficserver, varnish
+from bench.speed.peers import floor, floor_aiohttp, h2o, haproxy, headwater, nginx, trafficserver, varnish
 from bench.speed.servers import LOAD_CORE, Server, Site, fetch, free_port, program, running, wait_until_serving
 from bench.speed.upstream import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {name: f"/videos/abcdefghijA/h264/{name}" for name in ("10k", "256k", "1024k", "4096k")}
-PEERS = (nginx, varnish, trafficserver, haproxy)
+PEERS = (nginx, varnish, trafficserver, haproxy, h2o, floor, floor_aiohttp)
 
 
 def cases(quick: bool) -> list[Case]:
@@ -33,7 +33,7 @@ def cases(quick: bool) -> list[Case]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed")
-    parser.add_argument("--quick", action="store_true", help="under 3 minutes, for a first look")
+    parser.add_argument("--quick", action="store_true", help="about 3 minutes, for a first look")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.md and pictures/ are")
     arguments = parser.parse_args()
     for needed in ("wrk", "taskset", "setpriv", "openssl"):
@@ -46,8 +46,10 @@ def main() -> int:
         lab = headwater.lab(site)
         print("cold path …", flush=True)
         cold = coldpath.measure(lab, site, 300 if arguments.quick else 2000)
+        print("two workers …", flush=True)
+        scaled = scaling.measure(lab, site, NAMES, 1.0 if arguments.quick else 3.0)
         results, servers, missing = _hits(site, lab, cases(arguments.quick), seconds)
-    text = report.section(results, servers, missing, cold, seconds, busy)
+    text = report.section(results, servers, missing, cold, scaled, seconds, busy)
     report.put_into(arguments.docs / "benchmarks.md", text)
     (arguments.docs / "pictures").mkdir(exist_ok=True)
     (arguments.docs / "pictures" / "bench-speed.svg").write_text(report.plot(results))

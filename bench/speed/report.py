@@ -10,13 +10,17 @@ from pathlib import Path
 
 from bench.speed.coldpath import Added
 from bench.speed.load import Case, Measured
+from bench.speed.scaling import Scaling
 from bench.speed.servers import Server
 
 OURS = ("Headwater", "Headwater, aiohttp path alone")
+FLOORS = ("Floor", "Floor, aiohttp")  # what bounds each of ours
+NO_PEERS = (*OURS, *FLOORS)
+SCALING_GOAL = 1.6
 GOALS = {("10k", False): 1.3, ("1024k", False): 1.5, ("10k", True): 1.0, ("1024k", True): 1.0}
 ALONE_GOALS = {"10k": 0.5, "1024k": 1.5}
 _BEGIN, _END = "<!-- speed -->", "<!-- /speed -->"
-_COLOURS = ("#1f6feb", "#7aa7f0", "#8b949e", "#b08800", "#6e40c9", "#2da44e")
+_COLOURS = ("#1f6feb", "#7aa7f0", "#8b949e", "#b08800", "#6e40c9", "#2da44e", "#cf222e", "#d0d7de")
 
 Results = Mapping[Case, Mapping[str, Measured]]
 
@@ -29,7 +33,7 @@ def title_of(case: Case) -> str:
 
 def ratio(found: Mapping[str, Measured], name: str) -> tuple[float, str] | None:
     """(requests/s over those of the fastest peer, that peer), when both were measured without errors."""
-    peers = {peer: one for peer, one in found.items() if peer not in OURS and not one.errors}
+    peers = {peer: one for peer, one in found.items() if peer not in NO_PEERS and not one.errors}
     if name not in found or found[name].errors or not peers:
         return None
     fastest = max(peers, key=lambda peer: peers[peer].requests_per_s)
@@ -37,7 +41,13 @@ def ratio(found: Mapping[str, Measured], name: str) -> tuple[float, str] | None:
 
 
 def section(
-    results: Results, servers: Sequence[Server], missing: Sequence[str], cold: Added | None, seconds: float, busy: float
+    results: Results,
+    servers: Sequence[Server],
+    missing: Sequence[str],
+    cold: Added | None,
+    scaled: Scaling | None,
+    seconds: float,
+    busy: float,
 ) -> str:
     """The Markdown between the marks."""
     lines = [
@@ -53,8 +63,11 @@ def section(
         *(f"- {server.name}: {server.note}" for server in servers),
         *(f"- {why}" for why in missing),
         "",
-        "| | server | requests/s | p50 ms | p99 ms | CPU s per GB | requests/s to best peer | CPU s to best peer |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "*Load busy* is the share of the time that wrk's core was at work: near 1 the load could not have asked for more,",
+        "and the CPU seconds tell the servers apart.",
+        "",
+        "| | server | requests/s | p50 ms | p99 ms | load busy | CPU s per GB | requests/s to best peer | CPU s to best peer |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for case, found in results.items():
         title = title_of(case)
@@ -62,6 +75,8 @@ def section(
             lines.append(f"| {title} | {name} | {_figures(found, name, one)} |")
             title = ""
     lines += ["", *_goals(results)]
+    if scaled is not None:
+        lines += ["", *_scaling(scaled)]
     if cold is not None:
         lines += ["", *_cold(cold)]
     return "\n".join([*lines, _END]) + "\n"
@@ -69,26 +84,45 @@ def section(
 
 def _figures(found: Mapping[str, Measured], name: str, one: Measured) -> str:
     if one.errors:
-        return f"{one.errors} errors | | | | | "
-    against = ratio(found, name) if name in OURS else None
-    figures = f"{one.requests_per_s:,.0f} | {one.p50_ms:.2f} | {one.p99_ms:.2f} | {one.cpu_s_per_gb:.3f}"
-    thrift = min((other.cpu_s_per_gb for peer, other in found.items() if peer not in OURS and not other.errors), default=0.0)
-    cpu = f"{one.cpu_s_per_gb / thrift:.2f}" if name in OURS and thrift else ""
+        return f"{one.errors} errors | | | | | | "
+    against = ratio(found, name) if name in NO_PEERS else None
+    figures = f"{one.requests_per_s:,.0f} | {one.p50_ms:.2f} | {one.p99_ms:.2f} | {one.load_busy:.2f} | {one.cpu_s_per_gb:.3f}"
+    thrift = min((other.cpu_s_per_gb for peer, other in found.items() if peer not in NO_PEERS and not other.errors), default=0.0)
+    cpu = f"{one.cpu_s_per_gb / thrift:.2f}" if name in NO_PEERS and thrift else ""
     return f"{figures} | {f'**{against[0]:.2f}** {against[1]}' if against else ''} | {cpu}"
 
 
 def _goals(results: Results) -> list[str]:
-    lines = ["| goal (64 connections) | wanted | reached |", "|---|---:|---:|"]
+    lines = ["| goal (64 connections) | wanted | reached | the floor's | load busy |", "|---|---:|---:|---:|---:|"]
     for case, found in results.items():
         if case.connections != 64:
             continue
         wanted = (GOALS.get((case.name, case.tls)), None if case.tls else ALONE_GOALS.get(case.name))
-        for name, least in zip(OURS, wanted, strict=True):
+        for name, floor_name, least in zip(OURS, FLOORS, wanted, strict=True):
             got = ratio(found, name)
             if least is not None and got is not None:
                 mark = "yes" if got[0] >= least else "**no**"
-                lines.append(f"| {name}: {title_of(case)} | {least:.1f} | {got[0]:.2f} {mark} |")
+                floor = ratio(found, floor_name)
+                bound = f"{floor[0]:.2f}" if floor else ""
+                busy = f"{found[name].load_busy:.2f}"
+                lines.append(f"| {name}: {title_of(case)} | {least:.1f} | {got[0]:.2f} {mark} | {bound} | {busy} |")
     return lines
+
+
+def _scaling(scaled: Scaling) -> list[str]:
+    mark = "yes" if scaled.work >= SCALING_GOAL else "**no**"
+    return [
+        "## Two workers beside one",
+        "",
+        "10 KiB, plaintext, 64 connections, the load on the same two cores; CPU per request, the least of four rounds each.",
+        "",
+        "| | |",
+        "|---|---:|",
+        f"| one worker | {scaled.one_us:.1f} us |",
+        f"| two workers, one store | {scaled.two_us:.1f} us |",
+        f"| the lesser worker's share | {scaled.lesser_share:.2f} |",
+        f"| **work of two to that of one** (goal at least {SCALING_GOAL}) | {scaled.work:.2f} {mark} |",
+    ]
 
 
 def _cold(cold: Added) -> list[str]:
@@ -128,7 +162,7 @@ def plot(results: Results) -> str:
     bar, gap, left, scale = 13, 16, 190, 190
     rows, y = [], 34
     for case in cases:
-        peers = [one.requests_per_s for name, one in results[case].items() if name not in OURS and not one.errors]
+        peers = [one.requests_per_s for name, one in results[case].items() if name not in NO_PEERS and not one.errors]
         rows.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{title_of(case).rpartition(",")[0]}</text>')
         for name, one in results[case].items():
             share = 0.0 if one.errors or not peers else one.requests_per_s / max(peers)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVER_CORE, LOAD_CORE = 0, 1
+SERVER_CORE, LOAD_CORE, BOTH_CORES = "0", "1", "0,1"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,7 +45,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU seconds that the process and its children have used."""
-        return sum(_cpu_s(pid) for pid in _tree(self.pid))
+        return sum(cpu_s_of(pid) for pid in children(self.pid))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -61,11 +61,11 @@ def program(*names: str) -> str | None:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, *, core: int = SERVER_CORE, **environment: str) -> Iterator[int]:
+def running(command: list[str], folder: Path, *, core: str = SERVER_CORE, **environment: str) -> Iterator[int]:
     """The pid of a command that runs pinned to a core, in a group of its own, until the context ends."""
     with (folder / "output.log").open("ab") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *command],  # it ends with the bench, however that ends
+            ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", core, *command],  # it ends with the bench, however that ends
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -118,7 +118,8 @@ def wait_until_serving(address: tuple[str, int], timeout_s: float = 20.0) -> Non
     raise TimeoutError(f"nothing listens on {address[0]}:{address[1]} after {timeout_s:g} s")
 
 
-def _tree(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """A process and all that descend from it."""
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").glob("*"):
@@ -129,7 +130,8 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds of one process; 0 when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -27,7 +27,9 @@ def _encode(value: object) -> str:
     """JSON of one member. Plain values do not need a whole encoder, which costs more than all else of a line."""
     if value is None:
         return "null"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    return repr(value) if isinstance(value, int | float) else json.dumps(value)
 
 
 def _encode_line(line: Mapping[str, object]) -> str:
@@ -113,14 +115,19 @@ def _text(line: str | PlainAnswer) -> str:
         sent_bytes,
         taken_s,
     ) = line
-    second = int(now)
     taken_us = int(taken_s * 1e6 + 0.5)
     taken_ms = f"{taken_us // 1000}.{taken_us % 1000:03d}"
     return (
-        f'{until_time}"{_second_text(second)}.{int((now - second) * 1000):03d}+00:00"{until_trace}"{trace_id}"'
+        f'{until_time}"{_time_text(now)}"{until_trace}"{trace_id}"'
         f'{until_path}"{path}"'
         f"{until_bytes}{sent_bytes}{until_first}{taken_ms}{until_taken}{taken_ms}{rest}"
     )
+
+
+def _time_text(now: float) -> str:
+    """Unix seconds as ISO 8601 with milliseconds."""
+    second = int(now)
+    return f"{_second_text(second)}.{int((now - second) * 1000):03d}+00:00"
 
 
 @lru_cache(maxsize=4)
@@ -155,7 +162,7 @@ _NAMES: Final = (
 def _line(exchange: Exchange, tier: str) -> dict[str, object]:
     headers = exchange.request.headers
     values = (
-        datetime.fromtimestamp(exchange.now, UTC).isoformat(timespec="milliseconds"),
+        _time_text(exchange.now),
         exchange.node,
         tier,
         exchange.trace.trace_id,

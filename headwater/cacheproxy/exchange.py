@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from headwater.cacheproxy.roles import ClientAddress, Passage, Site
+from headwater.cacheproxy.server import guard_of
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import Fields, end_to_end, well_formed
 from headwater.rules.requesttarget import Target
@@ -82,7 +83,5 @@ def read_exchange(request: web.BaseRequest, snapshot: Snapshot, node: str) -> Ex
 
 def _client_of(request: web.BaseRequest) -> ClientAddress:
     """The address of the connection; a forwarded-for header is anybody's claim."""
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    if isinstance(peer, str):
-        peer = None  # a Unix socket has no address
-    return ipaddress.ip_address(peer[0]) if peer else ipaddress.IPv4Address("0.0.0.0")
+    guard = guard_of(request)
+    return ipaddress.IPv4Address(0) if guard is None else guard.client  # a Unix socket has no address

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import re
 import time
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,20 +28,21 @@ from headwater.cacheproxy.bucketcount import LOAD
 from headwater.cacheproxy.delivery import cors_fields, hidden_fields, hop_fields
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.metrics import FAST_LANE, FIRST_BYTE, GRANTS_CHECKED, LOOKUPS, REQUESTS, SENT_BYTES
+from headwater.cacheproxy.metrics import FAST_LANE, GRANTS_CHECKED, LOOKUPS
 from headwater.cacheproxy.roles import ClientAddress, Permit, Role, Site
 from headwater.cacheproxy.server import NamedRefusals
 from headwater.cacheproxy.store import RamBody, Store
+from headwater.cacheproxy.tally import tally_of
 from headwater.rules.bucketload import bucket_of_path
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import Fields, field
-from headwater.runtime.metrics import SECONDS_BUCKETS, TALLIES
+from headwater.runtime.metrics import TALLIES
+from headwater.runtime.trace import new_trace
 from headwater.settings.cache import CacheSettings
 from headwater.settings.snapshot import Snapshot
 
 LONGEST_REQUEST_BYTES: Final = 4096
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
-TRACES_AT_ONCE: Final = 256
 _NEVER: Final = b"\0"  # no request begins so
 
 # Fields that no answer of ours depends on. (Objects that vary by one lie behind a marker, which is no whole hit.)
@@ -236,13 +235,20 @@ class FastLane:
         self._store = store
         self._access_log = access_log
         self._negative_ttl_s = negative_ttl_s
-        self._traces: list[tuple[bytes, str]] = []
-        self._tally = _Tally()
-        TALLIES.append(self._tally.take)
+        self._hits = tally_of(Outcome.HIT.value, 2)
+        self._answered = self._granted = 0
+        TALLIES.append(self._take)
 
     def close(self) -> None:
-        TALLIES.remove(self._tally.take)
-        self._tally.take()
+        self._take()
+        TALLIES.remove(self._take)
+
+    def _take(self) -> None:
+        """Moves what was counted into the metrics."""
+        FAST_LANE.inc(self._answered)
+        LOOKUPS.labels("ram").inc(self._answered)
+        GRANTS_CHECKED.labels("remembered").inc(self._granted)
+        self._answered = self._granted = 0
 
     def said(self, target: str, fields: Mapping[str, str], client: ClientAddress, now: float) -> _Said | None:
         """What a plain request says; None when the role does not remember it."""
@@ -281,56 +287,19 @@ class FastLane:
             return False
         if said.rated and self.gate.rate_wait_s(said.client):  # the ordinary handler finds the same, and refuses
             return False
-        traceparent, trace_id = self._traces.pop() if self._traces else self._new_trace()
-        size = len(body)
+        trace_id, span_id = new_trace()
+        traceparent, size = f"00-{trace_id}-{span_id}-01".encode(), len(body)
         if size <= JOINED_BODY_BYTES:
             transport.write(b"".join((head.until_trace, traceparent, head.rest, body)))
         else:
             transport.writelines((b"".join((head.until_trace, traceparent, head.rest)), body))
         taken_s = time.perf_counter() - started
         self._access_log.append((said.line, now, trace_id, path, size, taken_s))
-        self._tally.count(size, taken_s, said.permit.asker is not None)
+        self._hits.count(size, taken_s)
+        self._answered += 1
+        self._granted += said.permit.asker is not None
         LOAD.sent_bytes[head.bucket] += size
         return True
-
-    def _new_trace(self) -> tuple[bytes, str]:
-        """A (traceparent, trace id), from random bytes that are asked for many at once."""
-        drawn = os.urandom(24 * TRACES_AT_ONCE).hex()
-        pairs = [(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, len(drawn), 48)]
-        self._traces = [(f"00-{trace_id}-{span_id}-01".encode(), trace_id) for trace_id, span_id in pairs]
-        return self._traces.pop()
-
-
-class _Tally:
-    """Counts in plain numbers what the ordinary path counts request by request."""
-
-    __slots__ = ("_buckets", "_bytes", "_granted", "_requests", "_seconds")
-
-    def __init__(self) -> None:
-        self._requests = self._bytes = self._granted = 0
-        self._seconds = 0.0
-        self._buckets = [0] * (len(SECONDS_BUCKETS) + 1)
-
-    def count(self, sent_bytes: int, first_byte_s: float, granted: bool) -> None:
-        self._requests += 1
-        self._bytes += sent_bytes
-        self._granted += granted
-        self._seconds += first_byte_s
-        self._buckets[bisect_left(SECONDS_BUCKETS, first_byte_s)] += 1
-
-    def take(self) -> None:
-        """Moves what was counted into the metrics."""
-        hit = Outcome.HIT.value
-        FAST_LANE.inc(self._requests)
-        REQUESTS.labels(hit, "2xx").inc(self._requests)
-        LOOKUPS.labels("ram").inc(self._requests)
-        SENT_BYTES.labels(hit).inc(self._bytes)
-        GRANTS_CHECKED.labels("remembered").inc(self._granted)
-        first_byte = FIRST_BYTE.labels(hit)
-        first_byte._sum.inc(self._seconds)  # the library has no way to observe many values at once
-        for bucket, observed in zip(first_byte._buckets, self._buckets, strict=True):
-            bucket.inc(observed)
-        self.__init__()  # type: ignore[misc]
 
 
 def _plain_fields(block: bytes) -> dict[str, str] | None:

@@ -9,11 +9,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
-from prometheus_client import Counter, Histogram
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.answering import Answering, asked_control
@@ -26,7 +24,7 @@ from headwater.cacheproxy.fillregistry import Fills
 from headwater.cacheproxy.gate import Gate
 from headwater.cacheproxy.gatewayerrors import GATEWAY_REASON
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.metrics import FIRST_BYTE, IN_FLIGHT, REFUSALS, REQUESTS, SENT_BYTES, WORKER_ASKS
+from headwater.cacheproxy.metrics import IN_FLIGHT, REFUSALS, WORKER_ASKS
 from headwater.cacheproxy.orders import fill_order, probing, slice_order
 from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
 from headwater.cacheproxy.passing import Invalidation, Passing
@@ -35,6 +33,7 @@ from headwater.cacheproxy.roles import OwnAnswer, Refused, Role, Site, SpeakingR
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
 from headwater.cacheproxy.sliceanswering import SliceAnswering
 from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.tally import tally_of
 from headwater.cacheproxy.variants import Variants
 from headwater.cacheproxy.warming import Warmer
 from headwater.rules.cachestatus import CacheStatus, Outcome
@@ -205,20 +204,10 @@ class CachingProxy:
         if exchange.for_worker:  # the worker that asked counts and logs the client's request
             WORKER_ASKS.labels(outcome).inc()
             return
-        requests, sent_bytes, first_byte = _series(outcome, status // 100)
-        requests.inc()
-        sent_bytes.inc(exchange.sent_bytes)
+        tally_of(outcome, status // 100).count(exchange.sent_bytes, exchange.first_byte_s)
         count_bytes(exchange)
-        if exchange.first_byte_s is not None:
-            first_byte.observe(exchange.first_byte_s)
         exchange.status = status
         self._access_log.write(exchange)
-
-
-@lru_cache(maxsize=256)
-def _series(outcome: str, status_class: int) -> tuple[Counter, Counter, Histogram]:
-    """The metrics of a request's ending. There are few endings, and finding a series costs more than counting in it."""
-    return REQUESTS.labels(outcome, f"{status_class}xx"), SENT_BYTES.labels(outcome), FIRST_BYTE.labels(outcome)
 
 
 def _members(value: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Our edge, as `headwater run` starts it: signed, metrics and access log on; with its fast lane and without."""
+"""Our edge, as `headwater run` starts it: signed, metrics and access log on; with its fast lane, without it, with two workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.speed.servers import Server, Site, free_port, running, wait_until_serving
+from bench.speed.servers import SERVER_CORE, Server, Site, free_port, running, wait_until_serving
 from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.settings.load import load_deployment
 from headwater.settings.snapshot import PublishedKey, Snapshot
@@ -20,12 +20,13 @@ from signer.grant import Algorithm, Grant, KeyId, SigningKey, mint
 
 ROOT = Path(__file__).resolve().parents[3]
 LANED, ORDINARY, SHIELD = "fra-1", "iad-1", "shield-1"
+SINGLE, TWIN = "fra-2", "fra-3"  # one worker and two, for `scaling`
 KEY = SigningKey(KeyId("bench-1"), Algorithm.ED25519, b"b" * 32)
 
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A config of two edges, one with the lane, and one shield, before the site; no control: a kept snapshot is enough."""
+    """A config of edges, one of them without the lane, and one shield, before the site; no control: a kept snapshot is enough."""
 
     config: Path
     plain: Mapping[str, tuple[str, int]]
@@ -36,9 +37,10 @@ def lab(site: Site, caches: Mapping[str, dict[str, Any]] | None = None) -> Lab:
     """`caches` are further settings of the edges' caches, by edge."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "lab.yaml").read_text())
     upstream = f"http://127.0.0.1:{site.upstream}"
-    plain = {LANED: ("127.0.1.1", free_port("127.0.1.1")), ORDINARY: ("127.0.2.1", free_port("127.0.2.1"))}
+    hosts = {LANED: "127.0.1.1", SINGLE: "127.0.1.2", TWIN: "127.0.1.3", ORDINARY: "127.0.2.1"}
+    plain = {name: (host, free_port(host)) for name, host in hosts.items()}
     plain[SHIELD] = ("127.0.0.1", free_port())
-    tls = {name: (plain[name][0], free_port(plain[name][0])) for name in (LANED, ORDINARY)}
+    tls = {name: (host, free_port(host)) for name, host in hosts.items()}
     pem = {"certificate": str(site.pem), "key": str(site.pem)}
 
     def edge(name: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def lab(site: Site, caches: Mapping[str, dict[str, Any]] | None = None) -> Lab:
         "control": {"listen": f"127.0.0.1:{free_port()}"},
         "shields": {SHIELD: {"listen": f"127.0.0.1:{plain[SHIELD][1]}", "admin": f"127.0.0.1:{free_port()}"}},
         "pops": {
-            "fra": {"region": "eu", "edges": {LANED: edge(LANED)}},
+            "fra": {"region": "eu", "edges": {name: edge(name) for name in (LANED, SINGLE, TWIN)}},
             "iad": {"region": "us", "edges": {ORDINARY: edge(ORDINARY)}},
         },
         "properties": {
@@ -73,7 +75,7 @@ def lab(site: Site, caches: Mapping[str, dict[str, Any]] | None = None) -> Lab:
 def _keep_snapshot(config: Path) -> None:
     """What control would have told each node."""
     deployment = load_deployment(config)
-    nodes = (LANED, ORDINARY, SHIELD)
+    nodes = (LANED, SINGLE, TWIN, ORDINARY, SHIELD)
     public = Ed25519PrivateKey.from_private_bytes(KEY.secret).public_key().public_bytes_raw()
     keys = [PublishedKey(key_id=KEY.key_id, algorithm="ed25519", state="active", material=public)]
     tokens = {name: token_digest(read_token(deployment.data, name)) for name in nodes}
@@ -85,19 +87,19 @@ def _keep_snapshot(config: Path) -> None:
 
 
 @contextmanager
-def node(lab: Lab, name: str, folder: Path) -> Iterator[int]:
-    """One node of the lab, on the server's core; its access log is a file."""
+def node(lab: Lab, name: str, folder: Path, core: str = SERVER_CORE) -> Iterator[int]:
+    """One node of the lab; its access log is a file."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "headwater", "run", name, "-c", str(lab.config)]
-    with running(command, folder, PYTHONPATH=str(ROOT)) as pid:
+    with running(command, folder, core=core, PYTHONPATH=str(ROOT)) as pid:
         wait_until_serving(lab.plain[name])
         yield pid
 
 
 @contextmanager
-def edge(lab: Lab, name: str, folder: Path, names: dict[str, str]) -> Iterator[Server]:
+def edge(lab: Lab, name: str, folder: Path, names: dict[str, str], core: str = SERVER_CORE) -> Iterator[Server]:
     grant = mint(Grant(key_id=KEY.key_id, expires_at=4_000_000_000, prefix="/videos/abcdefghijA/"), KEY)
-    with node(lab, name, folder) as pid:
-        title = "Headwater" if name == LANED else "Headwater, aiohttp path alone"
+    with node(lab, name, folder, core) as pid:
+        title = "Headwater, aiohttp path alone" if name == ORDINARY else "Headwater"
         targets = {one: f"/{grant}{path}" for one, path in names.items()}
         yield Server(title, "signed, metrics, log", pid, lab.plain[name], lab.tls[name], targets)

@@ -26,16 +26,17 @@ Transfer/sec:     10.00MB
 
 
 def test_a_report_of_wrk_is_read_with_its_units_and_its_errors() -> None:
-    assert parsed(REPORT, cpu_s=0.5) == Measured(999.5, 5.88, 1200.0, 0.5 / (10 * 2**20 / 1e9), 6)
+    assert parsed(REPORT, cpu_s=0.5, load_busy=0.9) == Measured(999.5, 5.88, 1200.0, 0.5 / (10 * 2**20 / 1e9), 6, 0.9, 1000)
     with pytest.raises(ValueError, match="wrk said"):
-        parsed("unable to connect", 0.0)
+        parsed("unable to connect", 0.0, 0.0)
 
 
-def test_the_ratio_is_against_the_fastest_peer_that_made_no_errors() -> None:
+def test_the_ratio_is_against_the_fastest_peer_that_made_no_errors_and_the_floor_is_no_peer() -> None:
     found = {
-        "Headwater": Measured(300, 1, 1, 1, 0),
-        "nginx": Measured(200, 1, 1, 1, 0),
-        "Varnish": Measured(900, 1, 1, 1, 5),
+        "Headwater": Measured(300, 1, 1, 1, 0, 1, 1),
+        "nginx": Measured(200, 1, 1, 1, 0, 1, 1),
+        "Varnish": Measured(900, 1, 1, 1, 5, 1, 1),
+        "Floor": Measured(990, 1, 1, 1, 0, 1, 1),
     }
     assert ratio(found, "Headwater") == (1.5, "nginx")
 
