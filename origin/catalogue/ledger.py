@@ -132,6 +132,11 @@ async def unfinished_uploads(connection: AsyncConnection, begun_before: float) -
     return await _uploads(connection, no_job & (uploads.c.created_at < begun_before))
 
 
+async def open_uploads(connection: AsyncConnection) -> list[Upload]:
+    """All that are not completed, oldest first."""
+    return await _uploads(connection, uploads.c.completed_at.is_(None))
+
+
 async def open_streams(connection: AsyncConnection) -> list[Upload]:
     """Streams that are not completed and whose size is known: all their bytes may be there."""
     stream = (uploads.c.dialect != Dialect.PARTS) & uploads.c.completed_at.is_(None) & (videos.c.size_bytes > 0)

@@ -66,7 +66,7 @@ class Tally:
     def __str__(self) -> str:
         return (
             f"{self.uploads} uploads, {self.kills} kills: {self.acknowledged} parts and offsets acknowledged, "
-            f"{len(self.lost)} lost; {self.resumed} requests cut off and gone on with; {len(self.completed)} completed, "
+            f"{len(self.lost)} lost; {self.resumed} requests without an answer; {len(self.completed)} completed, "
             f"{len(self.wrong)} of them not exactly one video with their bytes; {self.given_up} given up, "
             f"{self.collected} leftovers collected, {len(self.left_behind)} left behind"
         )
