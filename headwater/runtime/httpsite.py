@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 
 from headwater.runtime.metrics import CONTENT_TYPE_LATEST, exposition
 from headwater.runtime.problems import Problem
@@ -17,6 +18,7 @@ from headwater.settings.units import Address
 
 LISTEN_BACKLOG = 4096
 DRAIN_S = 10.0
+LINGER_S = 10.0
 SERVER_NAME = "headwater"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -28,16 +30,26 @@ class CannotStart(Exception):
 
 @asynccontextmanager
 async def serve_app(
-    app: web.Application, address: Address | Path, *, drain_s: float = DRAIN_S, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    address: Address | Path,
+    *,
+    drain_s: float = DRAIN_S,
+    linger_s: float = LINGER_S,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Serves an application until the context ends; running requests then have `drain_s` seconds to finish."""
+    """Serves an application until the context ends; running requests then have `drain_s` seconds to finish.
+
+    A body that was answered before its end is read on for at most `linger_s`, so that its client gets to read the answer.
+    """
     app.on_response_prepare.append(_name_server)
-    async with _serving(web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s), address, tls):
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s, lingering_time=linger_s)
+    async with _serving(runner, address, tls):
         yield
 
 
 async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.setdefault("Server", SERVER_NAME)  # not the library and its version, which aiohttp would say
+    if response.headers.get("Server") in (None, SERVER_SOFTWARE):  # the library and its version are nobody's business
+        response.headers["Server"] = SERVER_NAME
 
 
 @asynccontextmanager

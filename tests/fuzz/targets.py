@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from dnssteer.query import MalformedQuery, read_header, read_query
 from headwater.rules import clienthello, proxyheader
+from headwater.rules.apitokens import InvalidToken, Scope, TokenRefused, bearer_token, parse_token
 from headwater.rules.cachestatus import CacheStatus, Outcome, with_member
 from headwater.rules.conditionals import evaluate, if_range_holds, parse_etags
 from headwater.rules.fields import directives, end_to_end, field, well_formed
 from headwater.rules.freshness import corrected_initial_age, lifetime
 from headwater.rules.hostfield import host_name
 from headwater.rules.httpdate import format_http_date, parse_http_date
+from headwater.rules.names import parse_video_id
 from headwater.rules.ranges import Single, parse_content_range, parse_range, parse_specs
 from headwater.rules.requesttarget import BadTarget, Target, origin_form, parse_target
 from headwater.rules.structured import parse_dictionary
 from headwater.rules.varying import vary_names
+from origin.uploads.dialects import contentrange as uploadrange
+from origin.uploads.dialects import ietffields, tusfields
+from origin.uploads.dialects.naming import video_maker
 from signer.grant import GrantRefused, decode, looks_like_token
 
 SIZE: Final = 100_000
@@ -186,6 +192,37 @@ _HELLO: Final = (
     bytes.fromhex("160301003c010000380303") + bytes(32) + bytes.fromhex("00000213010100000d000000090007000004612e6162")
 )  # for a.ab
 
+
+def upload_fields(data: bytes) -> None:
+    """What a client says of its upload is read or refused with a ValueError; what is read fits in the catalogue."""
+    text = data.decode("latin-1")
+    for read in (tusfields.metadata, tusfields.checksum, tusfields.concat, tusfields.number):
+        with suppress(ValueError):
+            read(text)
+    with suppress(ValueError):
+        sent = uploadrange.parse_content_range(text)
+        assert sent.size is None or sent.last is None or sent.last < sent.size
+        assert sent.length >= 0
+    assert ietffields.boolean(text) in (True, False, None)
+    number = ietffields.integer(text)
+    assert number is None or 0 <= number < 10**15
+    video = video_maker(5, title=text, filename=ietffields.filename(text), description=text, content_type=text, tags=[text])
+    made = video(parse_video_id("dQw4w9WgXcQ"))
+    assert 0 < len(made.title) <= 200
+    assert made.title.isprintable() or not set(made.title) & {chr(code) for code in (*range(32), 127)}
+    assert len(made.filename) <= 255
+    assert len(made.content_type) <= 127
+
+
+def api_token(data: bytes) -> None:
+    """A token that is read is written as it was."""
+    text = data.decode("latin-1")
+    with suppress(InvalidToken):
+        assert parse_token(text).text == text.strip()
+    with suppress(TokenRefused):
+        bearer_token(text, Scope.UPLOAD)
+
+
 TARGETS: Final = {
     "request-target": FuzzTarget(request_target, (b"/videos/a/b.m4s?grant=x", b"/%61%2e%2E/..;/a", b"http://www.test/a")),
     "host-field": FuzzTarget(host_field, (b"www.test:80", b"[2001:db8::1]:443", b"127.0.0.1")),
@@ -199,6 +236,13 @@ TARGETS: Final = {
     ),
     "freshness": FuzzTarget(freshness, (b"Cache-Control:max-age=60\nAge:1\nDate:Sun, 06 Nov 1994 08:49:37 GMT", b"Expires:0")),
     "grant-token": FuzzTarget(grant_token, (b"AQAB", b"h1.bGFiLTE.x")),
+    "upload-fields": FuzzTarget(
+        upload_fields,
+        (b"filename aGk=,private", b"sha1 qUqP5cyxm6YcTAhz05Hph5gvu9M=", b"final;/upload/tus/dQw4w9WgXcQ", b"bytes 0-9/10",
+         b"?1;a=b",
+         b"inline; filename=\"a.mp4\"; filename*=UTF-8''%C3%9F"),
+    ),
+    "api-token": FuzzTarget(api_token, (b"Bearer hw_000102030405_" + b"A" * 43, b"hw_000102030405_" + b"A" * 43)),
     "cache-status": FuzzTarget(cache_status, (b'shield-1; fwd=uri-miss; stored', b'"a,b"; hit')),
     "dns-query": FuzzTarget(dns_query, (bytes.fromhex("12340100000100000000000104763366610363646e04746573740000010001"),)),
     "client-hello": FuzzTarget(client_hello, (_HELLO, b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")),

@@ -99,6 +99,11 @@ async def test_reading_stays_open_to_everybody(api: RunningApi) -> None:
         assert answer.status == 200, answer
 
 
+async def test_no_answer_tells_which_library_serves(api: RunningApi) -> None:
+    for path in ("/api/v1/videos", "/api/v1/videos/AAAAAAAAAAA", "/upload/tus"):
+        assert (await api.creator.ask("GET", path)).headers["Server"] == "headwater"
+
+
 async def test_a_deployment_may_do_without_tokens(deployment: Deployment) -> None:
     limits = deployment.origin.uploads.model_copy(update={"require_tokens": False})
     origin = deployment.origin.model_copy(update={"uploads": limits})

@@ -53,7 +53,7 @@ async def running_api(
         app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: seen, structlog.get_logger())
         token = await ensure_creator_token(deployment)
         async with (
-            serve_app(app, deployment.origin.api.listen, drain_s=0.2),
+            serve_app(app, deployment.origin.api.listen, drain_s=0.2, linger_s=0.2),
             aiohttp.ClientSession(deployment.origin.api.listen.url, headers=bearer(token)) as session,
         ):
             yield RunningApi(deployment, catalogue, intake, stores, Creator(session), token)
