@@ -41,6 +41,7 @@ class Mover:
     def __init__(
         self, objects: TieredStore, rules: Sequence[TierRule], tracker: AccessTracker, clock: Callable[[], float], log: Log
     ) -> None:
+        self._objects = objects
         self._stores: dict[str, TierStore] = {tier.name: tier.store for tier in objects.tiers}
         self._rules = tuple(rules)
         self._tracker = tracker
@@ -91,6 +92,7 @@ class Mover:
                     return MoveOutcome.CHANGED
         except ObjectNotFound:
             return MoveOutcome.CHANGED
+        self._objects.departures += 1
         if await source.delete_version(move.info):
             return MoveOutcome.MOVED
         # Replaced or deleted while it was copied: the copy is of a version that is no more.

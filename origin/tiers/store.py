@@ -7,12 +7,14 @@ The law that mover, writer and reader keep together:
 - a version that was replaced or deleted while it was copied is removed again from where it was copied to (a mover killed in that
   very instant leaves it there: shadowed by the new version, or, after a delete, until the key is deleted again);
 - one mover, and it moves an object one tier at a time; an object that climbs past a reader that looks downwards is met when the
-  reader looks upwards again.
+  reader looks upwards again;
+- an object may go up and come down again while a reader looks: the mover says before it removes a copy (`departures`), and a
+  reader that found nothing looks again if it did. A reader in another process has only its one look down and up.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ class TieredStore:
         self._colder = self.tiers[1:]
         # Down, then up again without the coldest, which was just asked.
         self._search = (*self.tiers, *reversed(self.tiers[:-1]))
+        self.departures = 0
 
     async def put_file(self, key: str, path: Path, content_type: str) -> ObjectInfo:
         noted = await self._in_colder_tiers(key)
@@ -69,7 +72,7 @@ class TieredStore:
     async def opened_in_tier(self, key: str) -> AsyncIterator[tuple[str, OpenedObject]]:
         """(tier, opened object). Raises ObjectNotFound; ObjectStoreFailed when a tier that is asked cannot say."""
         async with AsyncExitStack() as held:
-            tier, opened = await self._first(held, [(tier.name, tier.store.opened(key)) for tier in self._search], key)
+            tier, opened = await self._first(held, lambda store: store.opened(key), key)
             TIER_READS.labels(tier).inc()
             yield tier, opened
 
@@ -96,17 +99,20 @@ class TieredStore:
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
         async with AsyncExitStack() as held:
-            _, path = await self._first(held, [(tier.name, tier.store.as_file(key)) for tier in self._search], key)
+            _, path = await self._first(held, lambda store: store.as_file(key), key)
             yield path
 
     async def _first(
-        self, held: AsyncExitStack, choices: Sequence[tuple[str, AbstractAsyncContextManager[T]]], key: str
+        self, held: AsyncExitStack, opening: Callable[[TierStore], AbstractAsyncContextManager[T]], key: str
     ) -> tuple[str, T]:
-        for tier, choice in choices:
-            try:
-                return tier, await held.enter_async_context(choice)
-            except ObjectNotFound:
-                continue
+        departures = None
+        while departures != self.departures:
+            departures = self.departures
+            for tier in self._search:
+                try:
+                    return tier.name, await held.enter_async_context(opening(tier.store))
+                except ObjectNotFound:
+                    continue
         TIER_READS.labels("none").inc()
         raise ObjectNotFound(key)
 

@@ -174,6 +174,24 @@ def test_a_copy_that_is_damaged_on_arrival_leaves_the_source_alone() -> None:
     finish(world.read())
 
 
+def test_an_object_that_goes_up_and_comes_down_while_it_is_looked_for_is_found() -> None:
+    """Up behind a reader that looks down, down behind the same reader when it looks up again: at every pair of its steps."""
+    for up_at, down_at in product(range(7), repeat=2):
+        world = World()
+        finish(world.write(b"first"))
+        finish(world.move("hot", "warm"))
+        reading = world.read()
+        for at in range(8):
+            if at == up_at:
+                finish(world.move("warm", "hot"))
+            if at == down_at:
+                finish(world.move("hot", "warm"))
+            if not drive(reading):
+                break
+        else:
+            finish(reading)
+
+
 def test_a_deleted_object_stays_deleted_when_it_was_being_moved() -> None:
     for steps in range(30):
         for source, target in (("hot", "warm"), ("warm", "hot")):
