@@ -16,12 +16,13 @@ import aiohttp
 from control.balancing import Balance
 from control.desired import Desired, Edit, after_look
 from control.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
-from control.health import Hysteresis, NodeHealth, after_check
+from control.health import Hysteresis, NodeHealth, after_check, verdict
 from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
 from control.probing import check_health, read_metrics
 from control.publisher import Publisher
 from control.stages import Views
 from control.traffic import Counters, UnreadableMetrics, read_counters, remember
+from control.vantages import read_opinions
 from control.wanted import Wanted, with_drains
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
@@ -329,13 +330,12 @@ class ControlPlane:
     async def _check_once(self, session: aiohttp.ClientSession) -> None:
         settings = self.deployment.control
         admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
-        errors = await asyncio.gather(
-            *(check_health(session, node, admin, settings.probe_timeout) for node, admin in admins.items())
-        )
+        checks = asyncio.gather(*(check_health(session, node, admin, settings.probe_timeout) for node, admin in admins.items()))
+        opinions, errors = await asyncio.gather(read_opinions(session, self.deployment), checks)
         hysteresis = Hysteresis(settings.down_after, settings.up_after)
         for node, error in zip(admins, errors, strict=True):
             if node in self.health:  # else the config lost it while it was being asked
-                self._learn_health(node, error, hysteresis)
+                self._learn_health(node, verdict({"control": error, **opinions.get(node, {})}), hysteresis)
 
     def _learn_health(self, node: str, error: str | None, hysteresis: Hysteresis) -> None:
         before = self.health[node]

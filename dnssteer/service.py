@@ -17,6 +17,8 @@ from dnssteer.signing import OnlineSigning, key_folder, zone_key
 from dnssteer.sockets import serve_dns
 from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
 from headwater.runtime.node import NodeContext, following_snapshots
+from headwater.runtime.tasks import Supervised
+from headwater.runtime.vantage import Vantage
 from headwater.settings.geo import UnreadableDatabase, open_regions
 
 
@@ -40,5 +42,8 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
             DnsOverHttps(partial(responder.reply, over_tcp=True), lambda: follower.current),
         ]
         door = serve_door(settings.http, outputs, context.log)
-        async with serve_app(admin_app(), settings.admin), serve_dns(responder, settings.listen), door:
+        vantage = Vantage(context.name, lambda: follower.current)
+        admin = serve_app(vantage.add_to(admin_app()), settings.admin)
+        async with admin, serve_dns(responder, settings.listen), door, Supervised(context.log) as tasks:
+            tasks.start("watch-peers", vantage.watch)
             yield

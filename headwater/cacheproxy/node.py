@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+from aiohttp import web
 
 from headwater.cacheproxy.accesslog import AccessLog
 from headwater.cacheproxy.bucketcount import add_load_report
@@ -31,6 +33,7 @@ from headwater.runtime.metrics import exposition
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.runtime.tls import Certificates, parent_context
+from headwater.runtime.vantage import Vantage
 from headwater.runtime.workerplace import (
     WorkerPlace,
     admin_socket,
@@ -41,6 +44,7 @@ from headwater.runtime.workerplace import (
 )
 from headwater.runtime.workers import node_of_workers
 from headwater.settings.cache import CacheSettings
+from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Tier
 
 LINGER_S: Final = 1.0  # a client that asks again within it is told that its connection ends; an idle one is closed after it
@@ -88,11 +92,12 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
             keeps_disk=not place.replaces,
         ) as proxy,
         following_purges(context, store.purges, snapshots),
+        _watching_peers(context, lambda: snapshots.current, proxy) as vantage,
         _answering_siblings(siblings, proxy, store, own_socket),
         serve_app(
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(
                 WarmApi(proxy.warmer, store, settings.negative_ttl, lambda: snapshots.current).add_to(
-                    add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
+                    vantage(add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet")))
                 )
             ),
             listeners.admin if siblings is None else admin_socket(own_socket),
@@ -112,6 +117,21 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
         if siblings is not None:
             hold_place(sockets_of_node, place.index)
         yield
+
+
+@asynccontextmanager
+async def _watching_peers(
+    context: NodeContext, snapshot: Callable[[], Snapshot], proxy: CachingProxy
+) -> AsyncIterator[Callable[[web.Application], web.Application]]:
+    """Checks the node's peers for control; gives what adds the report to the admin site. A node of several workers has no one
+    process to do it, and leaves it to others."""
+    if context.worker is not None:
+        yield lambda app: app
+        return
+    vantage = Vantage(context.name, snapshot, proxy.parent_troubles)
+    async with Supervised(context.log) as tasks:
+        tasks.start("watch-peers", vantage.watch)
+        yield vantage.add_to
 
 
 @asynccontextmanager

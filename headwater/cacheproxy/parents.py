@@ -155,6 +155,11 @@ class ParentClient:
         now = time.monotonic()
         return tuple(sorted(parents, key=lambda parent: self._down_until.get(parent.name, 0.0) > now))
 
+    def troubles(self) -> dict[str, str]:
+        """The parents that failed real requests of late, with what to say of them."""
+        now = time.monotonic()
+        return {name: "requests to it failed of late" for name, until in self._down_until.items() if until > now}
+
     def failed_of_late(self, parent: Parent) -> bool:
         return self._down_until.get(parent.name, 0.0) > time.monotonic()
 

@@ -121,6 +121,10 @@ class CachingProxy:
             finally:
                 self._record(exchange)
 
+    def parent_troubles(self) -> dict[str, str]:
+        """The parents that failed real requests of late."""
+        return self._client.troubles()
+
     async def explain(self, key: str) -> dict[str, Any]:
         """What a request for `key` would meet now."""
         running = self.fills.running(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from headwater.settings.units import Address
 LISTEN_BACKLOG = 4096
 DRAIN_S = 10.0
 LINGER_S = 10.0
+LATE_STEPS = 4
 SERVER_NAME = "headwater"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -82,7 +84,13 @@ async def _serving(runner: web.BaseRunner, address: Address | Path, tls: ssl.SSL
             raise cannot_listen(error, address) from error
         yield
     finally:
+        server = runner.server
         await runner.cleanup()
+        # A connection that was accepted in the moment of closing joins the server a few steps of the loop later.
+        for _ in range(LATE_STEPS):
+            await asyncio.sleep(0)
+        if server is not None and server.connections:
+            await server.shutdown(0)
 
 
 def cannot_listen(error: OSError, address: Address, *, listing: str = "ss -ltnp") -> CannotStart:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.health import PATIENCE, Hysteresis, NodeHealth, after_check
+from control.health import FLAP_WINDOW_S, PATIENCE, Hysteresis, NodeHealth, after_check, good_checks_needed, verdict
 from headwater.settings.snapshot import Health
 
 TWO = Hysteresis(down_after=2, up_after=2)
@@ -63,3 +63,44 @@ def test_a_state_changes_only_after_enough_checks_in_a_row(checks: list[bool], d
             needed = up_after if health.state == "up" else down_after
             assert checks[second - needed : second] == [health.state == "up"] * needed
             assert health.since == second
+
+
+OPINIONS = [
+    # (who says bad, who says good, whether it counts as bad, why)
+    ("c", "", True, "who is alone decides alone"),
+    ("c", "d", False, "one of two is one point of view"),
+    ("c", "de", False, "control's own link is broken"),
+    ("d", "ce", False, "another vantage's link is broken"),
+    ("cd", "e", True, "two of three"),
+    ("cd", "ef", False, "half is no majority"),
+    ("def", "c", True, "control reaches it, but those that need it do not"),
+    ("", "cdef", False, "all is well"),
+]
+
+
+@pytest.mark.parametrize(("bad", "good", "down", "why"), OPINIONS)
+def test_more_than_half_of_those_who_look_must_say_so(bad: str, good: str, down: bool, why: str) -> None:
+    opinions: dict[str, str | None] = dict.fromkeys(bad, "refused") | dict.fromkeys(good)
+    assert (verdict(opinions) is not None) is down, why
+
+
+def test_the_reason_is_controls_own_and_says_how_many_agree() -> None:
+    assert verdict({"shield-1": "reset", "control": "refused", "dns": None}) == "refused (say 2 of 3 vantages)"
+    assert verdict({"control": "refused"}) == "refused"
+
+
+def test_who_flaps_must_be_good_for_longer_each_time_and_is_forgiven_later() -> None:
+    health, needed = NodeHealth("up", since=0), []
+    second = 0
+    for _ in range(5):
+        for error in ("refused", "refused"):
+            second += 1
+            health = after_check(health, error, second, TWO)
+        assert health.state == "down"
+        checks = 0
+        while health.state == "down":
+            second, checks = second + 1, checks + 1
+            health = after_check(health, None, second, TWO)
+        needed.append(checks)
+    assert needed == [2, 2, 4, 8, 16]
+    assert good_checks_needed(health, second + FLAP_WINDOW_S + 1, TWO) == 2

@@ -1,0 +1,37 @@
+"""Asks a node's /healthz. Every failure becomes a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import aiohttp
+
+from headwater.rules.addresses import Address
+
+MAX_REASON_CHARS = 200
+ASKER_HEADER = "Headwater-Vantage"  # says who checks, for logs and for whoever filters between them
+
+
+async def health_error(session: aiohttp.ClientSession, admin: Address, timeout_s: float, asker: str) -> str | None:
+    """Why the node at `admin` is not healthy, or None when it says that it is."""
+    asked = session.get(f"{admin.url}/healthz", allow_redirects=False, headers={ASKER_HEADER: asker})
+    try:
+        async with asyncio.timeout(timeout_s), asked as answer:
+            if answer.status == 200:
+                return None
+            return f"{admin}/healthz answers {answer.status}: {_one_line(await answer.content.read(MAX_REASON_CHARS))}"
+    except TimeoutError:
+        return f"{admin} did not answer within {timeout_s:g} s"
+    except (aiohttp.ClientError, OSError) as error:
+        return _unreachable(admin, error)
+
+
+def _unreachable(admin: Address, error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientOSError) and error.errno:
+        return f"{admin}: {os.strerror(error.errno).lower()}"
+    return f"{admin}: {_one_line(str(error).encode()) or type(error).__name__}"
+
+
+def _one_line(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())[:MAX_REASON_CHARS]
