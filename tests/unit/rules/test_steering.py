@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.rules.names import BUCKETS, Bucket
-from headwater.rules.steering import Edge, Pop, Region, World, steer
+from headwater.rules.steering import Edge, Pop, Region, World, ranked_edges, steer
+from tests.support.deployments import ROOT
+from tests.support.steering_vectors import plain, text
 from tests.support.worlds import REGIONS, edge, golden_world, worlds
+from tests.unit.rules import steering_again
 
 GOLDEN = Path(__file__).with_name("steering_vectors.json")
+PUBLISHED = ROOT / "docs" / "steering-vectors.json"
 TOLERANCE = 0.05  # share of 4096 buckets; six standard deviations of a fair coin over them
 
 buckets = st.integers(0, BUCKETS - 1).map(Bucket)
@@ -26,15 +30,39 @@ def names(bucket: int, region: str, world: World) -> list[str]:
 
 
 def first_choices(region: str, world: World) -> list[str]:
-    return [steer(Bucket(bucket), region, world)[0].name for bucket in range(BUCKETS)]
+    return [next(ranked_edges(Bucket(bucket), region, world)).name for bucket in range(BUCKETS)]
 
 
-def test_golden_vectors_hold() -> None:
+def test_answers_are_those_that_were_given_before_the_vectors_were_published() -> None:
     vectors = json.loads(GOLDEN.read_text())
     assert len(vectors) >= 60
     for vector in vectors:
         found = names(int(vector["bucket"], 16), vector["region"], golden_world())
         assert found == vector["edges"], vector
+
+
+def test_the_published_vectors_are_what_steering_answers() -> None:
+    assert PUBLISHED.read_text() == text(), "python -m tests.support.steering_vectors > docs/steering-vectors.json"
+
+
+def test_whoever_writes_steering_again_from_its_page_gets_the_published_answers() -> None:
+    published = json.loads(PUBLISHED.read_text())
+    for one in published["scores"]:
+        assert steering_again.claim(one["key"], one["node"], one["weight"]) == pytest.approx(one["score"], rel=1e-12)
+    for block in published["worlds"]:
+        for vector in block["answers"]:
+            found = steering_again.answer(vector["bucket"], vector["region"], block["world"])
+            assert found == vector["edges"], (block["what"], vector)
+
+
+@given(buckets, regions, worlds(), st.booleans())
+def test_steering_written_again_agrees_in_any_world(bucket: Bucket, region: str, world: World, fail_closed: bool) -> None:
+    world = replace(world, fail_closed=fail_closed)
+    plainly = plain(world)
+    for kind, nodes in (("pops", world.pops), ("edges", world.edges)):
+        for node in nodes:
+            plainly[kind][node.name]["passes"] = [f"{bucket:03x}"] if bucket in node.passes else []
+    assert steering_again.answer(f"{bucket:03x}", region, plainly) == names(bucket, region, world)
 
 
 @given(buckets, regions, worlds())
@@ -176,3 +204,63 @@ def test_a_pop_and_its_edge_of_one_name_draw_apart() -> None:
     world = World((Region("eu"),), pops, (edge("a", "a"), edge("x", "a"), edge("b", "b")), "eu")
     chosen = first_choices("eu", world)
     assert chosen.count("a") / (chosen.count("a") + chosen.count("x")) == pytest.approx(0.5, abs=TOLERANCE)
+
+
+@given(
+    st.dictionaries(st.text("abcdefgh", min_size=1, max_size=6), st.floats(10, 200), min_size=2, max_size=6),
+    st.floats(0.01, 2.0),
+    st.booleans(),
+    st.data(),
+)
+@settings(max_examples=8, deadline=None)
+def test_a_weight_change_of_x_percent_moves_at_most_x_percent_of_buckets(
+    weights: dict[str, float], change: float, of_pops: bool, data: st.DataObject
+) -> None:
+    """Plus rounding: hashing 4096 buckets is a sample, whose deviation is that of as many throws of a coin."""
+    name = data.draw(st.sampled_from(sorted(weights)))
+    grows = data.draw(st.booleans())
+    after = {**weights, name: weights[name] * (1 + change) if grows else weights[name] / (1 + change)}
+    worlds_of = [
+        _of_pops(one) if of_pops else one_pop([edge(key, "fra", weight) for key, weight in one.items()])
+        for one in (weights, after)
+    ]
+    before_and_after = zip(*(first_choices("eu", world) for world in worlds_of), strict=True)
+    moved = sum(old != new for old, new in before_and_after)
+    assert moved <= change * BUCKETS + 6 * (change * BUCKETS) ** 0.5 + 6
+
+
+def _of_edges(weights: dict[str, float]) -> World:
+    return one_pop([edge(name, "fra", weight) for name, weight in weights.items()])
+
+
+def _of_pops(weights: dict[str, float]) -> World:
+    pops = tuple(Pop(name, "eu", weight) for name, weight in weights.items())
+    return World((Region("eu"),), pops, tuple(edge(f"{name}-1", name) for name in weights), "eu")
+
+
+@given(buckets, regions, worlds(), st.data())
+def test_a_passed_bucket_goes_behind_and_no_other_bucket_moves(
+    bucket: Bucket, region: str, world: World, data: st.DataObject
+) -> None:
+    passing = data.draw(st.sampled_from(world.edges))
+    passed = replace(
+        world, edges=tuple(replace(one, passes=one.passes | {bucket}) if one == passing else one for one in world.edges)
+    )
+    other = Bucket((bucket + 1) % BUCKETS)
+    assert names(other, region, passed) == names(other, region, world)
+    before, after = names(bucket, region, world), names(bucket, region, passed)
+    assert [name for name in after if name != passing.name] == [name for name in before if name != passing.name]
+    assert passing.name not in before or after.index(passing.name) >= before.index(passing.name)
+
+
+@given(buckets, regions, worlds())
+def test_who_fails_closed_names_healthy_undrained_edges_only(bucket: Bucket, region: str, world: World) -> None:
+    open_pops = {pop.name for pop in world.pops if pop.weight > 0}
+    usable = {edge.name for edge in world.edges if edge.healthy and edge.weight > 0 and edge.pop in open_pops}
+    assert set(names(bucket, region, replace(world, fail_closed=True))) == usable
+
+
+def test_who_comes_back_gets_its_share_by_eighths() -> None:
+    for ramp in (0.125, 0.5, 1.0):
+        world = one_pop([replace(edge("a", "fra"), ramp=ramp), edge("b", "fra")])
+        assert first_choices("eu", world).count("a") / BUCKETS == pytest.approx(ramp / (1 + ramp), abs=TOLERANCE)
