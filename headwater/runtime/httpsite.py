@@ -84,13 +84,13 @@ async def _serving(runner: web.BaseRunner, address: Address | Path, tls: ssl.SSL
             raise cannot_listen(error, address) from error
         yield
     finally:
-        server = runner.server
-        await runner.cleanup()
-        # A connection that was accepted in the moment of closing joins the server a few steps of the loop later.
+        for opened in runner.sites:
+            await opened.stop()
+        # A connection that was accepted in the moment of closing joins the server a few steps of the loop later; one that came
+        # while the server shuts down would never be closed.
         for _ in range(LATE_STEPS):
             await asyncio.sleep(0)
-        if server is not None and server.connections:
-            await server.shutdown(0)
+        await runner.cleanup()
 
 
 def cannot_listen(error: OSError, address: Address, *, listing: str = "ss -ltnp") -> CannotStart:
