@@ -8,6 +8,7 @@
 #   make docs    docs/settings.md and docs/metrics.md from their declarations in the code
 #   make lock    requirements.lock and requirements-dev.lock from pyproject.toml
 #   make bench   our edge beside nginx, Varnish, Traffic Server, HAProxy and H2O (sudo bench/install-peers first); QUICK=1 for 3 minutes
+#   make bench-dns  our DNS server beside gdnsd and PowerDNS, asked by dnsperf (sudo bench/install-peers first)
 #   make clean   removes what the above made, but for the lab's data in var/
 
 VENV := .venv
@@ -22,7 +23,7 @@ SECONDS ?= 60
 COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra install --extra pages
 
-.PHONY: bench drills help demo test lint fuzz docs lock clean
+.PHONY: bench bench-dns drills help demo test lint fuzz docs lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -46,6 +47,9 @@ fuzz: $(VENV)/dev.stamp
 
 drills: $(VENV)/dev.stamp
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.drills $(DRILL)
+
+bench-dns: $(VENV)/runtime.stamp
+	$(BIN)/python -m bench.dns
 
 bench: $(VENV)/runtime.stamp
 	$(BIN)/python -m bench.speed $(if $(QUICK),--quick)

@@ -12,10 +12,13 @@ import errno
 import socket
 import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeAlias, cast
 
+from dnssteer.memory import HEADER_BEHIND_ID_BYTES as NAME_AT
+from dnssteer.memory import ID_BYTES, Remembered
 from dnssteer.metrics import UNSENT
-from dnssteer.responder import Client, Responder
+from dnssteer.ratelimit import Counts
+from dnssteer.responder import MAX_CLIENTS, Client, Responder
 from headwater.rules.addresses import Address
 
 BATCH: Final = 64
@@ -27,6 +30,10 @@ NAME_BYTES: Final = 28  # sockaddr_in6
 BATCHES_PER_TURN: Final = 16
 RECEIVE_BUFFER_BYTES: Final = 4 * 2**20
 MSG_DONTWAIT: Final = 0x40
+
+
+# A client, its region's answers over UDP, its network's counters.
+_Peer: TypeAlias = tuple[Client, dict[bytes, Remembered], Counts]
 
 
 class Closable(Protocol):
@@ -112,11 +119,15 @@ class DatagramBatches:
         self._fresh_headers, self._fresh_vectors = bytes(self._header_bytes), bytes(self._vector_bytes)
         self._received = self._header_bytes.cast("I")[ctypes.sizeof(_Header) // 4 - 2 :: ctypes.sizeof(_Header) // 4]
         self._reply_lengths = self._vector_bytes.cast("Q")[1::2]
-        self._by_name: dict[bytes, Client] = {}
+        self._by_name: dict[bytes, _Peer] = {}
         self._view = responder.view
         is_ipv4 = sock.family is socket.AF_INET
         first, size = (4, 4) if is_ipv4 else (8, 16)
-        self._peers = [(at + first, at + first + size) for at in range(0, BATCH * NAME_SLOT_BYTES, NAME_SLOT_BYTES)]
+        # Of each slot: its number, where it begins, where the id ends, where the peer's address begins and ends.
+        self._places = [
+            (at, at * SLOT_BYTES, at * SLOT_BYTES + ID_BYTES, at * NAME_SLOT_BYTES + first, at * NAME_SLOT_BYTES + first + size)
+            for at in range(BATCH)
+        ]
         self._address_of = IPv4Address if is_ipv4 else IPv6Address
         loop.add_reader(sock, self._readable)
 
@@ -146,23 +157,32 @@ class DatagramBatches:
             self._view, self._by_name = view, {}
         by_name, limit = self._by_name, view.limiter.limits.answers or sys.maxsize
         silent: list[int] = []
-        # Local names and no calls: this loop is what the server does all day.
-        for index, (size, (first, last)) in enumerate(zip(self._received[:count].tolist(), self._peers, strict=False)):
-            start = index * SLOT_BYTES
+        # Local names and few calls: this loop is what the server does all day.
+        for size, (index, start, behind_id, first, last) in zip(self._received[:count].tolist(), self._places, strict=False):
             name = names[first:last].tobytes()
-            client = by_name.get(name)
-            if client is None:
-                client = self._client(name)
-            known = client.over_udp.by_key.get(data[start + 2 : start + size].tobytes())
+            peer = by_name.get(name) or self._peer(name)
+            client, remembered, counts = peer
+            key = data[behind_id : start + size].tobytes()
+            known = remembered.get(key)
+            if known is None:
+                # In another case of its letters, the name stays as it is; only what is around it is written.
+                end = key.find(b"\x00", NAME_AT)
+                known = remembered.get(key[:NAME_AT] + key[NAME_AT:end].lower() + key[end:]) if end > 0 else None
+                if known is not None and counts.get(known.named, 0) < limit:
+                    data[behind_id : behind_id + NAME_AT] = known.tail[:NAME_AT]
+                    data[behind_id + end : behind_id + known.size] = known.tail[end:]
+                else:
+                    known = None
+            elif counts.get(known.named, 0) < limit:
+                data[behind_id : behind_id + known.size] = known.tail
+            else:
+                known = None
             if known is not None:
-                counts, named = client.counts, known.named
-                given = counts.get(named, 0)
-                if given < limit:
-                    counts[named] = given + 1
-                    known.given += 1
-                    data[start + 2 : start + known.size + 2] = known.tail
-                    lengths[index] = known.size + 2
-                    continue
+                named = known.named
+                counts[named] = counts.get(named, 0) + 1
+                known.given += 1
+                lengths[index] = known.size + ID_BYTES
+                continue
             reply = responder.reply_to(data[start : start + size].tobytes(), client, over_tcp=False)
             if reply is None:
                 silent.append(index)
@@ -171,12 +191,13 @@ class DatagramBatches:
                 lengths[index] = len(reply)
         return silent
 
-    def _client(self, name: bytes) -> Client:
+    def _peer(self, name: bytes) -> _Peer:
         view = self._view
-        if len(self._by_name) >= 65_536:
+        if len(self._by_name) >= MAX_CLIENTS:
             self._by_name.clear()
-        client = self._by_name[name] = view.client(self._address_of(name))
-        return client
+        client = view.client(self._address_of(name))
+        peer = self._by_name[name] = (client, client.over_udp.by_key, client.counts)
+        return peer
 
     def _send_replies(self, count: int, silent: list[int]) -> None:
         """Sends the runs between those that get nothing."""

@@ -14,6 +14,7 @@ from dnssteer.answer import Reply
 
 ID_BYTES: Final = 2
 NAME_AT: Final = 12
+HEADER_BEHIND_ID_BYTES: Final = NAME_AT - ID_BYTES
 # 4096 buckets, a few types and client subnets; about 500 bytes each.
 MAX_REMEMBERED: Final = 65_536
 

@@ -17,8 +17,10 @@ import dns.edns
 import dns.message
 import dns.opcode
 import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dnssteer.responder import Responder
+from dnssteer.signing import OnlineSigning, ZoneKey
 from headwater.settings.dnszone import RateLimit
 from headwater.settings.snapshot import Snapshot
 from tests.support.deployments import LAB, load_deployment
@@ -83,14 +85,15 @@ def mutated(seed: bytes, chance: random.Random) -> bytes:
 
 
 def responders() -> list[Responder]:
-    """One as in the lab, one that insists on cookies; rate limits off, so that each packet is seen to its end."""
+    """One as in the lab, one that signs and insists on cookies; rate limits off, so that each packet is seen to its end."""
     made = []
     for require in (False, True):
         deployment = load_deployment(LAB)
         unlimited = {"rate_limit": RateLimit(answers=0, errors=0), "require_cookies": require}
         deployment = deployment.model_copy(update={"dns": deployment.dns.model_copy(update=unlimited)})
         snapshot = Snapshot(version=1, deployment=deployment)
-        made.append(Responder(snapshot, structlog.get_logger(), secrets=(bytes(range(16)),)))
+        signing = OnlineSigning(ZoneKey(ec.generate_private_key(ec.SECP256R1()))) if require else None
+        made.append(Responder(snapshot, structlog.get_logger(), secrets=(bytes(range(16)),), signing=signing))
     return made
 
 
