@@ -120,7 +120,7 @@ class Transcode(Settings):
     lease: DurationS = quantity(
         "15 s", description="A transcoder that does not say for this long that it lives loses its videos to others.", ge=1
     )
-    poll: DurationS = quantity("250 ms", description="How often the coordinator looks for new uploads.", gt=0)
+    poll: DurationS = quantity("100 ms", description="How often the coordinator looks for new uploads.", gt=0)
 
 
 class Catalogue(Settings):

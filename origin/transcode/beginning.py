@@ -29,6 +29,7 @@ class Beginning:
         self._landed: dict[int, Path] = {}
         self._joined = 0
         self._measured: MeasuredRung | None = None
+        self._init = b""
         self._files: list[tuple[str, Path]] = []
         self._lock = asyncio.Lock()
 
@@ -51,9 +52,11 @@ class Beginning:
         before = self._measured
         segments = before.segments if before else ()
         measured = measure(files, folder / INIT, len(segments), sum(segment.ticks for segment in segments))
+        init = (folder / INIT).read_bytes()
         if before is None:
+            self._init = init
             self._files.append((INIT, folder / INIT))
-        elif (folder / INIT).read_bytes() != self._files[0][1].read_bytes():
+        elif init != self._init:
             raise inconsistent("two ranges have different headers")
         self._files += [(file.name, file) for file in files]
         self._measured = replace(measured, segments=(*segments, *measured.segments))

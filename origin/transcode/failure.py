@@ -22,6 +22,7 @@ class FailureKind(StrEnum):
     MASTER_MISSING = "master-missing"
     TOOL_FAILED = "tool-failed"
     WORKER_LOST = "worker-lost"
+    OUTPUT_LOST = "output-lost"
     INCONSISTENT = "inconsistent"
 
 
@@ -54,6 +55,7 @@ CURES: dict[FailureKind, str] = {
     FailureKind.MASTER_MISSING: "Upload the file again.",
     FailureKind.TOOL_FAILED: "Ask the operator to requeue the video; the transcoder's log has ffmpeg's last lines.",
     FailureKind.WORKER_LOST: "Ask the operator to requeue the video; a worker process died again and again.",
+    FailureKind.OUTPUT_LOST: "Ask the operator to look at the disk of the transcoder's data folder, and then to retry the video.",
     FailureKind.INCONSISTENT: "Ask the operator to look at the transcoder's log; what was made did not pass its own check.",
 }
 
@@ -72,7 +74,7 @@ class TaskFailed(Exception):
 
     @property
     def worth_retrying(self) -> bool:
-        return self.kind not in OF_THE_FILE
+        return self.kind not in OF_THE_FILE and self.kind is not FailureKind.OUTPUT_LOST
 
     @property
     def sentence(self) -> str:

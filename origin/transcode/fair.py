@@ -100,7 +100,8 @@ class FairGate:
         try:
             express = await admitted
         except asyncio.CancelledError:
-            if self._waiting.pop(ticket, None) is None:
+            self._waiting.pop(ticket, None)
+            if not admitted.cancelled():
                 self._leave(express=admitted.result())  # let in and cancelled in the same moment
             raise
         try:
@@ -122,6 +123,9 @@ class FairGate:
 
     def _admit(self) -> None:
         while (ticket := choose(list(self._waiting), self._served, self._free)) is not None:
+            if self._waiting[ticket].cancelled():
+                del self._waiting[ticket]  # its task has not run since, so it still stood here
+                continue
             urgent = is_urgent(ticket.stage)
             if not urgent:
                 self._served[ticket.video_id] = self._turns

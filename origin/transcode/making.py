@@ -37,7 +37,7 @@ from origin.transcode.audio import SoundSettings
 from origin.transcode.beginning import Beginning
 from origin.transcode.cluster import TaskCluster, threads_for
 from origin.transcode.encode import EncodeSettings
-from origin.transcode.failure import TaskFailed
+from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.fair import FairGate, Stage, niceness
 from origin.transcode.journal import Journal, VideoNotes
 from origin.transcode.ladder import VideoRung
@@ -145,9 +145,9 @@ class VideoMaking:
 
     async def _first_rung(self, made: Inspected, showing: Showing) -> PackagedRung:
         """The lowest useful rung and the sound, shown while they grow and when they are whole."""
-        work = [self._rungs(made, made.plan.rungs[:1], showing)]
+        work = [self._rebuilt(partial(self._rungs, made, made.plan.rungs[:1], showing))]
         if made.plan.audio_kbps is not None:
-            work.append(self._sound(made, showing, made.plan.audio_kbps))
+            work.append(self._rebuilt(partial(self._sound, made, showing, made.plan.audio_kbps)))
         (first,), *sound = await _all_or_first_failure(work)
         await self._finish(showing, [first, *(item for items in sound for item in items)])
         return first
@@ -157,7 +157,7 @@ class VideoMaking:
         rungs = made.plan.rungs[1:]
         await self._underway.wait()
         try:
-            packaged = await self._rungs(made, rungs)
+            packaged = await self._rebuilt(partial(self._rungs, made, rungs))
         except TaskFailed as failed:
             if len(rungs) == 1:
                 await self._dropped(rungs[0].name)
@@ -173,12 +173,22 @@ class VideoMaking:
 
     async def _later_rung(self, made: Inspected, showing: Showing, rung: VideoRung, others: asyncio.Event) -> None:
         try:
-            packaged = await self._rungs(made, [rung])
+            packaged = await self._rebuilt(partial(self._rungs, made, [rung]))
         except TaskFailed:
             await self._dropped(rung.name)
             raise
         await others.wait()
         await self._finish(showing, packaged)
+
+    async def _rebuilt(self, make: Callable[[], Awaitable[Result]]) -> Result:
+        """What `make` gives. When outputs were lost meanwhile it runs again: what is there is found, what is missing is made."""
+        for _ in range(self._shop.settings.attempts - 1):
+            try:
+                return await make()
+            except TaskFailed as failed:
+                if failed.kind is not FailureKind.OUTPUT_LOST:
+                    raise
+        return await make()
 
     async def _dropped(self, rung: str) -> None:
         await drop_rendition(self._shop.engine, self._video_id, VIDEO_CODEC, rung)

@@ -100,6 +100,10 @@ def run_package(
     language: str,
 ) -> PackagedRung:
     """Reads every segment back, checks that they join, and writes the playlist."""
+    lost = [folder for folder in folders if not (folder / INIT).is_file()]
+    if lost:
+        detail = f"{len(lost)} of the {len(folders)} parts that were made are not there any more."
+        raise TaskFailed(FailureKind.OUTPUT_LOST, detail, ", ".join(map(str, lost)))
     files, init = collect_segments(folders)
 
     def make(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,15 @@ import psutil
 import yaml
 
 from headwater.rules.names import VideoId
+from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
+from origin.catalogue.engine import reading
 from origin.catalogue.jobs import claim_next, finish, release, renew
+from origin.catalogue.tasklog import tasks_of
+from tests.support.barriers import barrier
 from tests.support.deployments import ROOT, lab_config
-from tests.support.media import decode, make_clip
+from tests.support.media import decode, ffmpeg_path, make_clip
 from tests.support.transcoding import Studio, quick, studio, transcoder
 
 VIDEO = "AAAAAAAAAAA"
@@ -111,6 +116,51 @@ async def test_a_killed_workers_task_runs_again_and_the_video_is_made(deployment
         worker.kill()
         assert (await at.job_ended(video_id)).state == "done"
         assert (await at.video(video_id)).state == "ready"
+
+
+async def test_a_lost_output_is_made_again(deployment: Deployment, tmp_path: Path) -> None:
+    """Somebody cleans up the wrong folder while a video is made."""
+    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=12, width=320, height=240)
+    held = barrier(tmp_path, holding="*-ss*libx264*")
+    settings = quick(deployment, ffmpeg=held.program)
+    lost = value("headwater_transcode_tasks_total", kind="package", outcome="output-lost")
+    async with studio(settings) as at, transcoder(settings):
+        video_id = await at.upload(VIDEO, clip)
+        async with asyncio.timeout(60):
+            while held.waiting < 2 or (await at.video(video_id)).state != "ready":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        work = deployment.data / "nodes" / "origin-transcoder" / "work" / video_id
+        (first,) = [folder for folder in work.glob("encode-*") if folder.is_dir()]
+        await asyncio.to_thread(shutil.rmtree, first)
+        held.open()
+        assert (await at.job_ended(video_id)).state == "done"
+        out = await at.export(video_id, tmp_path / "out")
+    assert decode(out / "master.m3u8").clean
+    assert value("headwater_transcode_tasks_total", kind="package", outcome="output-lost") == lost + 1
+
+
+async def test_a_hung_ffmpeg_is_replaced(deployment: Deployment, tmp_path: Path) -> None:
+    """Stuck transcodes: PeerTube #5691, #4896."""
+    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=6, width=320, height=240)
+    program, hung = tmp_path / "hanging-ffmpeg", tmp_path / "hung"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *libx264*) if mkdir {hung} 2>/dev/null; then exec sleep 600; fi;; esac\n'
+        f'exec {ffmpeg_path()} "$@"\n'
+    )
+    program.chmod(0o755)
+    settings = quick(deployment, ffmpeg=str(program), task_timeout=5)
+    stalled = value("headwater_transcode_tasks_total", kind="encode", outcome="stalled")
+    async with studio(settings) as at, transcoder(settings):
+        video_id = await at.upload(VIDEO, clip)
+        assert (await at.job_ended(video_id)).state == "done"
+        async with reading(at.engine) as connection:
+            tasks = {task.name: task for task in await tasks_of(connection, video_id)}
+    assert hung.is_dir()
+    assert value("headwater_transcode_tasks_total", kind="encode", outcome="stalled") >= stalled + 1
+    (tried,) = [task for task in tasks.values() if task.error and "made no progress" in task.error]
+    assert (tried.state, tried.kind) == ("done", "encode")
+    assert tried.attempts >= 2
 
 
 async def a_running_ffmpeg() -> psutil.Process:

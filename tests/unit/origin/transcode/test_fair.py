@@ -129,3 +129,31 @@ async def test_a_waiter_cancelled_in_the_moment_it_is_let_in_gives_its_place_bac
     await asyncio.gather(waiter, return_exceptions=True)
     async with asyncio.timeout(1), gate.place(SHORT, Stage.PLAYABLE):
         pass
+
+
+async def test_a_waiter_that_is_cancelled_while_a_place_becomes_free_is_passed_over() -> None:
+    gate = FairGate(1)
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with gate.place(LONG, Stage.PLAYABLE):
+            entered.set()
+
+    async with gate.place(SHORT, Stage.PLAYABLE):
+        gone, next_one = asyncio.create_task(hold()), asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        gone.cancel()
+    await asyncio.wait_for(next_one, 1)
+    await asyncio.gather(gone, return_exceptions=True)
+    assert entered.is_set()
+
+
+async def test_places_follow_the_workers_that_come_and_go() -> None:
+    gate = FairGate(1, 1)
+    async with gate.place(LONG, Stage.PLAYABLE):
+        gate.resize(2, 1)
+        async with gate.place(SHORT, Stage.PLAYABLE):
+            gate.resize(1, 0)
+    waiting = asyncio.create_task(gate.place(LONG, Stage.PLAYABLE).__aenter__())
+    await asyncio.wait_for(waiting, 1)
+    assert gate.waiting == 0
