@@ -5,6 +5,9 @@ import { bytes, percent } from "./format.js";
 import * as token from "./token.js";
 import { upload } from "./upload.js";
 
+const TOKEN_NEEDED =
+  "Uploading needs an API token: paste yours above. “headwater tokens create NAME --scope upload” makes one; a lab prints a link that has it.";
+
 /** Wires the form. It asks for a secure page, because browsers give SHA-256 to those alone. */
 export function offerUpload() {
   const open = byId("upload-open");
@@ -72,6 +75,7 @@ async function send(file) {
     location.assign(`/watch/${videoId}`);
   } catch (error) {
     if (error.name === "AbortError") say("Stopped. Upload the same file again to go on from here.");
+    else if (error.kind === "token-missing") say(TOKEN_NEEDED);
     else say(error.message);
     if (error.status === 401 || error.kind === "token-scope") askForToken(true);
   }
