@@ -8,7 +8,7 @@ from typing import Final
 from control.health import NodeHealth
 from control.traffic import Counters
 
-LEAST_REQUESTS: Final = 20  # of a node within a step: fewer show nothing
+LEAST_FAILURES: Final = 5  # of a node within a step: fewer show nothing
 WORSE_THAN_BEFORE: Final = 2.0
 
 
@@ -43,6 +43,6 @@ def fails_too_often(node: str, first: Counters | None, last: Counters | None, be
     """Requests that a node fails more often than it may, and clearly more often than before the rollout."""
     share, requests = failing_share(first, last)
     allowed = max(max_errors, WORSE_THAN_BEFORE * before)
-    if requests < LEAST_REQUESTS or share <= allowed:
+    if round(share * requests) < LEAST_FAILURES or share <= allowed:
         return None
     return f"{node} fails {share:.1%} of its requests ({requests} since the step; {allowed:.1%} are allowed)"

@@ -112,7 +112,7 @@ def test_a_step_ends_when_a_node_goes_down_or_fails_too_often() -> None:
     first = counted(100, 5)
     assert fails_too_often("fra-1", first, counted(200, 15), 0.0, 0.02) is not None
     assert fails_too_often("fra-1", first, counted(200, 15), 0.06, 0.02) is None  # it failed before
-    assert fails_too_often("fra-1", first, counted(110, 15), 0.0, 0.02) is None  # too few to say
+    assert fails_too_often("fra-1", first, counted(110, 9), 0.0, 0.02) is None  # too few to say
     assert fails_too_often("fra-1", first, counted(200, 200, 2.0), 0.0, 0.02) is None  # another life
     assert fails_too_often("fra-1", None, counted(200, 200), 0.0, 0.02) is None
 
