@@ -80,6 +80,12 @@ class History:
         version = self.versions[number]
         self._keep(replace(version, outcome=outcome, reason=reason, ended=self._clock()))
 
+    def end_orphans(self, running: int | None) -> None:
+        """Versions whose rollout never began, because control ended first, are no longer running. Raises OSError."""
+        for version in list(self.versions.values()):
+            if version.outcome is Outcome.RUNNING and version.number != running:
+                self.end(version.number, Outcome.ROLLED_BACK, "control ended before its rollout began")
+
     def before(self, number: int) -> Version | None:
         """The version that was in force before this one."""
         earlier = [one for one in self.versions.values() if one.number < number and one.outcome is Outcome.APPLIED]

@@ -87,6 +87,7 @@ class Rollouts:
         """What nodes are to see after a start of control: that of the rollout that was under way, or None. Blocks."""
         try:
             self.state = kept_state(self._kept)
+            self._history.end_orphans(self.state.version if self.state is not None and self.state.active else None)
             if self.state is None or not self.state.active:
                 return None
             self._open(self.state)

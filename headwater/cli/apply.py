@@ -149,7 +149,7 @@ def _text(file: Path) -> str:
 
 def _refused(error: Refusal | NoControl) -> NoReturn:
     if isinstance(error, NoControl):
-        fail(str(error), EXIT_NOT_DONE)
+        fail(f"{error} If it had begun, it goes on when control does: see `headwater status`.", EXIT_NOT_DONE)
     if "plan" in error.members:
         show_plan(error.members["plan"], console_for_plans())
     fail(str(error), EXIT_CONFIG if error.kind == "config-invalid" else EXIT_REFUSED)

@@ -67,8 +67,16 @@ def rendered(tree: dict[str, Any]) -> Iterable[Table | Text]:
         yield Text(f"Config refused, the one before stays in force: {problem['text']}", style="red")
     if tree["key_error"]:
         yield Text(f"Keys cannot be read: {tree['key_error']}", style="red")
+    if tree["rollout"]:
+        rollout = tree["rollout"]
+        yield Text(
+            f"Rolling out: {rollout['what']}, step {rollout['step']} of {len(rollout['steps'])}: {rollout['said']}",
+            style="yellow",
+        )
+    if tree["drained"]:
+        yield Text(f"Drained beside the config: {', '.join(tree['drained'])} (`headwater undrain` ends it)", style="yellow")
     yield _tiers(tree["tiers"])
-    yield _nodes(nodes, tree["now"])
+    yield _nodes(tree)
     for node in nodes:
         if node["error"]:
             yield Text(f"{node['name']}: last failed check: {node['error']}", style="red")
@@ -87,35 +95,46 @@ def _tiers(tiers: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _nodes(nodes: list[dict[str, Any]], now: float) -> Table:
+def _nodes(tree: dict[str, Any]) -> Table:
+    """Regions, their POPs, these's edges; then the other nodes."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("node", "role", "POP", "address", "health", "for"):
+    for name in ("node", "role", "address", "health", "for"):
         table.add_column(name, no_wrap=True)
     for name in ("weight", "requests/s", "egress", "hit ratio"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("snapshot", no_wrap=True)
-    for node in nodes:
-        traffic = node["traffic"] or {}
-        table.add_row(
-            node["name"],
-            node["role"],
-            f"{node['region']}/{node['pop']}" if node["pop"] else "",
-            node["address"],
-            Text(node["health"], style=HEALTH_STYLES[node["health"]]),
-            _duration(now - node["since"]),
-            "" if node["weight"] is None else "drained" if node["weight"] == 0 else f"{node['weight']:g}",
-            _number(traffic["requests_per_s"]) if traffic else "",
-            _rate(traffic["egress_bps"]) if traffic and node["role"] in SENDING_ROLES else "",
-            _percent(traffic["hit_ratio"]) if traffic and node["role"] in CACHE_ROLES else "",
-            _snapshot_of(node),
-        )
+    for name in ("version", "lag"):
+        table.add_column(name, no_wrap=True)
+    nodes = {node["name"]: node for node in tree["nodes"]}
+    for region in tree["regions"]:
+        table.add_row(region["name"], "region", style="bold")
+        for pop in region["pops"]:
+            drained = "drained" if pop["name"] in tree["drained"] or pop["weight"] == 0 else f"{pop['weight']:g}"
+            edges = [nodes.pop(edge) for edge in pop["edges"] if edge in nodes]
+            egress = sum((edge["traffic"] or {}).get("egress_bps", 0.0) for edge in edges)
+            table.add_row(f"  {pop['name']}", "POP", "", "", "", drained, "", _rate(egress), "", "", "", style="bold")
+            for edge in edges:
+                table.add_row(*_row(edge, f"    {edge['name']}", tree["now"]))
+    for name, node in nodes.items():
+        table.add_row(*_row(node, name, tree["now"]))
     return table
 
 
-def _snapshot_of(node: dict[str, Any]) -> str:
-    if node["current"]:
-        return "current" if node["version"] is not None else ""
-    return "none yet" if node["version"] is None else "behind"
+def _row(node: dict[str, Any], name: str, now: float) -> list[str | Text]:
+    traffic = node["traffic"] or {}
+    drained = node["drained"] or node["weight"] == 0
+    return [
+        name,
+        node["role"],
+        node["address"],
+        Text(node["health"], style=HEALTH_STYLES[node["health"]]),
+        _duration(now - node["since"]),
+        "drained" if drained else "" if node["weight"] is None else f"{node['weight']:g}",
+        _number(traffic["requests_per_s"]) if traffic else "",
+        _rate(traffic["egress_bps"]) if traffic and node["role"] in SENDING_ROLES else "",
+        _percent(traffic["hit_ratio"]) if traffic and node["role"] in CACHE_ROLES else "",
+        "" if node["version"] is None and node["current"] else "none yet" if node["version"] is None else str(node["version"]),
+        "" if node["current"] else _duration(node["lag_s"]),
+    ]
 
 
 def _number(value: float) -> str:

@@ -6,15 +6,15 @@ python -m tests.drills rollouts [orders]
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from tests.integration.control.test_rollout_processes import (
     NODES,
     STAGING,
-    headwater,
     in_any_order,
     site,
     until_all_up,
@@ -43,34 +43,47 @@ async def run(folder: Path, orders: int) -> None:
             await until_all_up(lab)
             kept = lab.deployment.data / "nodes" / "control" / "rollout.json"
             async with viewers_of(lab) as viewers:
-                applying = asyncio.create_task(headwater(lab, "apply", str(wanted(lab, "new.yaml", after))))
+                file = wanted(lab, "new.yaml", after)
+                begun = await lab.http.post(
+                    f"{lab.deployment.control.listen.url}/api/v1/apply",
+                    json={"text": file.read_text(), "name": file.name},
+                    headers={NODE_HEADER: read_token(lab.deployment.data, "control")},
+                )
+                assert begun.status_code == 202, begun.text
                 killed, seen = 0, -1
-                while not applying.done():
+                while _active(kept):
 
                     async def next_step(seen: int = seen) -> bool:
-                        return applying.done() or _step(kept) > seen
+                        return not _active(kept) or _step(kept) > seen
 
                     await ask_until_true(next_step)
-                    if applying.done():
+                    if not _active(kept):
                         break
                     seen = _step(kept)
                     await lab.kill("control")
                     killed += 1
                     await lab.start("control")
-                done = await applying
-                print(done.stdout[-600:])
-                print(f"control killed {killed} times, at every step; the command ended with {done.returncode}")
+                steps = len(json.loads(kept.read_text())["steps"])
+                print(f"control killed {killed} times in a rollout of {steps} steps; it ended as {_status(kept)!r}")
                 print(f"viewers: {viewers.answered} answers, {len(viewers.failed)} failed")
-                assert done.returncode == 0
+                assert _status(kept) == "done"
+                assert lab.config.read_text() == file.read_text()
                 assert not viewers.failed
             await in_any_order(lab, orders)
             print(f"{orders} orders of starting all nodes after SIGKILL: the version in force was in force again")
 
 
+def _status(kept: Path) -> str:
+    return str(json.loads(kept.read_text())["status"])
+
+
+def _active(kept: Path) -> bool:
+    return _status(kept) not in ("done", "rolled back")
+
+
 def _step(kept: Path) -> int:
-    """The step of the rollout under way; -1 while there is none."""
-    found = re.search(r'"step": (\d+)', kept.read_text()) if kept.exists() else None
-    return int(found[1]) if found and '"status": "running"' in kept.read_text() else -1
+    """The step that the rollout has come to."""
+    return int(json.loads(kept.read_text())["step"])
 
 
 def main(arguments: Sequence[str]) -> int:
