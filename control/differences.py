@@ -22,7 +22,7 @@ READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
         "dns.http.public_url",
     ),
     "shield": ("shields.{node}.listen", "shields.{node}.admin", "shields.{node}.cache"),
-    "edge": ("pops.*.edges.{node}.listen", "pops.*.edges.{node}.admin", "pops.*.edges.{node}.cache"),
+    "edge": ("pops.*.edges.{node}.listen", "pops.*.edges.{node}.host", "pops.*.edges.{node}.admin", "pops.*.edges.{node}.cache"),
 }  # fmt: skip
 # Every node asks control where it listened when the node started, and has its data below one folder.
 READ_AT_START_BY_ALL: Final = ("data", "control.listen")

@@ -56,7 +56,8 @@ class EdgeRole:
 
     def __init__(self, node: str, deployment: Deployment, grants_remembered: int) -> None:
         self._node = node
-        self._own_host = deployment.edge(node).listen.host
+        own = deployment.edge(node)
+        self._own_hosts = {own.listen.host, own.host or own.listen.host}  # whatever properties say, the node is known by these
         self._keys: dict[KeyId, VerifyKey] = {}
         self._keys_of: list[PublishedKey] | None = None
         self._sites: dict[str, tuple[Site, ...]] = {}
@@ -73,9 +74,9 @@ class EdgeRole:
             raise Refused(400, "host_malformed", "the Host field is no host name or address with an optional port")
         path = _presented(request, target).path
         for name, settings in snapshot.deployment.properties.items():
-            if path.startswith(settings.paths) and (host == self._own_host or covers(settings.hosts, host)):
+            if path.startswith(settings.paths) and (host in self._own_hosts or covers(settings.hosts, host)):
                 return Site(name, settings)
-        if host == self._own_host or any(covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
+        if host in self._own_hosts or any(covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
             raise Refused(404, "path_unknown", "no property of this CDN has such a path")
         raise Refused(421, "host_unknown", f"{host[:80]!r} is not served here")
 
@@ -135,7 +136,7 @@ class EdgeRole:
             if name is None:
                 return ()
             properties = snapshot.deployment.properties.items()
-            sites = tuple(Site(key, one) for key, one in properties if name == self._own_host or covers(one.hosts, name))
+            sites = tuple(Site(key, one) for key, one in properties if name in self._own_hosts or covers(one.hosts, name))
             if len(self._sites) < HOSTS_REMEMBERED:
                 self._sites[host] = sites
         return sites

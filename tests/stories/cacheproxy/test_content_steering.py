@@ -72,3 +72,18 @@ async def test_head_has_the_length_and_no_body(tmp_path: Path) -> None:
         _, _, body = await edge.get(f"/{GRANT}{PATH}")
         async with edge.client.head(edge.url(f"/{GRANT}{PATH}")) as answer:
             assert (answer.status, answer.content_length, await answer.read()) == (200, len(body), b"")
+
+
+async def test_an_edge_serves_under_its_own_name_and_offers_named_edges_by_it(tmp_path: Path) -> None:
+    async with scripted_parent(serving(b"never asked")) as parent:
+        snapshot = signed(tmp_path, parent)
+        pops = dict(snapshot.deployment.pops)
+        for pop, name in (("fra", "fra-1"), ("iad", "iad-1")):
+            named = pops[pop].edges[name].model_copy(update={"host": f"{name}.other.example"})
+            pops[pop] = pops[pop].model_copy(update={"edges": {name: named}})
+        snapshot = snapshot.model_copy(update={"deployment": snapshot.deployment.model_copy(update={"pops": pops})})
+        async with running_edge(snapshot, tmp_path) as edge:
+            status, _, body = await edge.get(f"/{GRANT}{PATH}", Host="fra-1.other.example")
+            assert status == 200
+            assert json.loads(body)["PATHWAY-CLONES"][0]["URI-REPLACEMENT"] == {"HOST": "iad-1.other.example"}
+            assert (await edge.get(f"/{GRANT}{PATH}", Host="iad-1.other.example"))[0] == 421
