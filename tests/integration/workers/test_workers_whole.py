@@ -86,8 +86,10 @@ async def whole_tiers(folder: Path) -> AsyncIterator[Whole]:
 
 
 @pytest.mark.xdist_group("workers")
-async def test_tiers_of_several_workers_are_one_tier_each_to_viewers_and_operators(tmp_path: Path) -> None:
-    async with whole_tiers(tmp_path) as tiers:
+async def test_tiers_of_several_workers_are_one_tier_each_to_viewers_and_operators(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    async with whole_tiers(tmp_path_factory.mktemp("node")) as tiers:  # a short path: the workers' sockets are in it
         await tiers.objects.put_bytes(SEGMENT, OLD, "video/iso.segment")
         signed = f"/{tiers.token}/{SEGMENT}"
 
