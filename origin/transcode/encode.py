@@ -125,12 +125,18 @@ def filter_graph(
     if skipped:
         steps += [f"trim=start_frame={skipped}", "setpts=PTS-STARTPTS"]
     shared = f"[0:{report.video_index}]{','.join(steps)}"
-    sized = [_sized(ffmpeg, report, rung) for rung in rungs]
+    sized = {rung.name: _sized(ffmpeg, report, rung) for rung in rungs}
     if len(rungs) == 1:
-        return f"{shared},{sized[0]}[{rungs[0].name}]"
-    split = "".join(f"[to{rung.name}]" for rung in rungs)
-    branches = [f"[to{rung.name}]{steps}[{rung.name}]" for rung, steps in zip(rungs, sized, strict=True)]
-    return ";".join([f"{shared},split={len(rungs)}{split}", *branches])
+        return f"{shared},{sized[rungs[0].name]}[{rungs[0].name}]"
+    names = [rung.name for rung in sorted(rungs, key=lambda rung: rung.short_side, reverse=True)]
+    # The two largest are scaled from the source, each other from the one above it, which costs a third. Not so what is
+    # mapped to another brightness after its scaling: that must happen once only.
+    direct = len(names) if report.transfer and ffmpeg.tone_maps else 2
+    graph = [f"{shared},split={min(direct, len(names))}{''.join(f'[to{name}]' for name in names[:direct])}"]
+    for place, name in enumerate(names):
+        below = names[place + 1] if direct <= place + 1 < len(names) else None
+        graph.append(f"[to{name}]{sized[name]}" + (f",split=2[{name}][to{below}]" if below else f"[{name}]"))
+    return ";".join(graph)
 
 
 def _sized(ffmpeg: Ffmpeg, report: ProbeReport, rung: VideoRung) -> str:
