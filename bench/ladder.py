@@ -111,7 +111,7 @@ def table(rows: list[tuple[Cost, Cost]], plan: Plan, duration_s: float, load: fl
         "",
         f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `python -m bench.ladder`, {os.cpu_count()} cores, load average when "
         f"it began: {load:.1f}. {duration_s:.0f} s of 1080p H.264 to {rungs}; without sound.",
-        "Throughput is that of ours relative to one process that makes all rungs from one decode, each scaled from the source: above 1 "
+        "Throughput is that of ours relative to one process that makes all rungs from one decode, each from the source: above 1 "
         "is faster. Ours decodes twice, for the first rung and for the others, and scales the smaller rungs from larger ones.",
         "",
         "| round | ours s | ours CPU s | one process s | one process CPU s | throughput by time | by CPU |",
