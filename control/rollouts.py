@@ -119,7 +119,7 @@ class Rollouts:
             after=End(after.text, tuple(sorted(after.drains))),
             version=version,
         )
-        self._open(state)
+        await asyncio.to_thread(self._open, state)
         state = replace(state, steps=tuple(step.name for step in self._steps)).said(now, f"{what}: {summary}")
         await asyncio.to_thread(keep_state, self._kept, state)
         self.state, self._stopped_by = state, None

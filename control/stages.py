@@ -70,9 +70,10 @@ class Views:
 def steps(before: Deployment, after: Deployment, canary: str | None, ramp_steps: int) -> tuple[Step, ...]:
     """The steps from one config to the other, those without an effect left out. Raises Unstageable."""
     found: list[Step] = []
+    way = _Way(before, after)
     seen = Views(before, {})
     for step in _all_steps(before, after, canary, ramp_steps):
-        views = views_at(step, before, after)
+        views = way.views_at(step)
         moves = step.kind is StepKind.HANDOFF and _weights_differ(before, after)
         if moves or views != seen:
             found.append(step)
@@ -82,16 +83,42 @@ def steps(before: Deployment, after: Deployment, canary: str | None, ramp_steps:
 
 def views_at(step: Step, before: Deployment, after: Deployment) -> Views:
     """What each node sees at the step. Raises Unstageable."""
-    if step.final:
-        return Views(after, {})
-    roles = {**nodes_of(before), **nodes_of(after)}
-    plain = _view(before, after, step, ahead=False, knows_additions=True)
-    edges_behind = _view(before, after, step, ahead=False, knows_additions=False)
-    ahead = _view(before, after, step, ahead=True, knows_additions=True)
-    by_node = {node: ahead if node in step.ahead else edges_behind if role == "edge" else plain for node, role in roles.items()}
-    if all(view == ahead for view in by_node.values()):
-        return Views(ahead, {})
-    return Views(plain, {node: view for node, view in by_node.items() if view != plain})
+    return _Way(before, after).views_at(step)
+
+
+class _Way:
+    """The views between two configs, each made and checked once: there are three for each share, however many nodes and steps."""
+
+    def __init__(self, before: Deployment, after: Deployment) -> None:
+        self._before = before
+        self._after = after
+        self._roles: dict[str, Role] = {**nodes_of(before), **nodes_of(after)}
+        self._made: dict[tuple[float, bool, bool], Deployment] = {}
+        self._different: list[Deployment] = [before, after]
+
+    def views_at(self, step: Step) -> Views:
+        if step.final:
+            return Views(self._after, {})
+        plain = self._view(step, ahead=False, knows_additions=True)
+        edges_behind = self._view(step, ahead=False, knows_additions=False)
+        ahead = self._view(step, ahead=True, knows_additions=True)
+        by_node = {
+            node: ahead if node in step.ahead else edges_behind if role == "edge" else plain for node, role in self._roles.items()
+        }
+        if all(view is ahead for view in by_node.values()):
+            return Views(ahead, {})
+        return Views(plain, {node: view for node, view in by_node.items() if view is not plain})
+
+    def _view(self, step: Step, *, ahead: bool, knows_additions: bool) -> Deployment:
+        """Equal views are one object, so that nodes need not be compared one by one."""
+        key = (step.share, ahead, knows_additions)
+        if key not in self._made:
+            view = _view(self._before, self._after, step, ahead=ahead, knows_additions=knows_additions)
+            same = next((known for known in self._different if known == view), None)
+            if same is None:
+                self._different.append(_checked(view))
+            self._made[key] = view if same is None else same
+        return self._made[key]
 
 
 def default_canary(before: Deployment, after: Deployment) -> str | None:
@@ -146,7 +173,7 @@ def _view(before: Deployment, after: Deployment, step: Step, *, ahead: bool, kno
     properties = _union(after.properties, before.properties) if ahead else dict(before.properties)
     if not ahead and knows_additions:
         properties = _union(before.properties, after.properties)
-    view = base.model_copy(
+    return base.model_copy(
         update={
             "regions": _union(after.regions, before.regions) if moving else _union(before.regions, after.regions),
             "steering": steering.steering,
@@ -155,7 +182,6 @@ def _view(before: Deployment, after: Deployment, step: Step, *, ahead: bool, kno
             "properties": properties,
         }
     )
-    return _checked(view)
 
 
 def _union(first: Mapping[str, T], second: Mapping[str, T]) -> dict[str, T]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from control.service import control_node
+from headwater.rules.warmorder import WarmOutcome, WarmReport
 from headwater.runtime.httpsite import admin_app, serve_app
 from headwater.runtime.node import following_snapshots
 from headwater.runtime.nodetoken import NODE_HEADER, read_token
@@ -35,6 +37,20 @@ class Node:
     requests: int = 0
     fails_with: Callable[[Snapshot], bool] = lambda snapshot: False
     seen: list[Snapshot] = field(default_factory=list)
+    hot: list[list[Any]] = field(default_factory=list)
+    ordered: list[dict[str, Any]] = field(default_factory=list)
+
+    async def hottest(self, request: web.Request) -> web.Response:
+        return web.json_response({"parts": [{"objects": self.hot}]})
+
+    async def warm(self, request: web.Request) -> web.Response:
+        """Says that it fetched whatever it is ordered to."""
+        objects = (await request.json())["objects"]
+        self.ordered += objects
+        report = WarmReport()
+        for one in objects:
+            report.note(one["key"], WarmOutcome.FETCHED, 10, (*one["from"], "shield-1")[0])
+        return web.json_response({"parts": [report.members()]})
 
     async def metrics(self) -> str:
         """As of a cache that answers 40 more requests at each look, all of them with 502 while it `fails_with` its config."""
@@ -106,6 +122,8 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
         nodes = {name: Node() for name in CACHES}
         for name, node in nodes.items():
             site = admin_app(partial(getattr, node, "why_down"), node.metrics)
+            site.router.add_post("/hottest", node.hottest)
+            site.router.add_post("/warm", node.warm)
             await stack.enter_async_context(serve_app(site, admin_address(lab.deployment, name), drain_s=0.1))
         yield Fleet(lab, nodes)
 
@@ -293,3 +311,24 @@ async def test_where_edits_are_staged_an_edit_is_a_rollout_and_one_that_was_roll
         listed = await fleet.order("versions")
         latest = [(one["source"], one["outcome"]) for one in listed["versions"][:2]]
         assert latest == [("edit", "rolled back"), ("edit", "applied")]
+
+
+async def test_the_gaining_edge_fetches_from_the_losing_one_or_when_that_says_nothing_what_shields_call_hot(fleet: Fleet) -> None:
+    fra, iad = fleet.nodes["fra-1"], fleet.nodes["iad-1"]
+    fra.hot = [["video/videos/a", 10], ["video/videos/b", 10]]
+    fleet.nodes["shield-2"].hot = [["video/videos/c", 10]]
+    async with fleet.control(), following(fleet):
+        await fleet.order("drain", {"names": ["fra"], "gently": True})
+        state = await fleet.ended()
+        assert [(one["key"], one["from"]) for one in iad.ordered] == [
+            ("video/videos/a", ["fra-1"]),
+            ("video/videos/b", ["fra-1"]),
+        ]
+        assert any("iad-1 fetched 2 objects" in line["text"] and "2 from fra-1" in line["text"] for line in state["lines"])
+        await fleet.order("drain", {"names": ["fra"], "drained": False})
+        iad.ordered.clear()
+        fra.hot = [["no size"]]  # an answer of another form
+        await fleet.order("drain", {"names": ["fra"], "gently": True})
+        state = await fleet.ended()
+        assert [(one["key"], one["from"]) for one in iad.ordered] == [("video/videos/c", [])]
+        assert any("no list of what is hot at fra-1" in line["text"] for line in state["lines"])
