@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +40,23 @@ def measure(lab: Lab, site: Site, names: dict[str, str], seconds: float) -> Scal
             for name in (SINGLE, TWIN)
         )
         for server in (one, two):
+            _wait_for_answer(server)
             for _ in range(WARMING):
-                assert fetch(server.plain, server.targets["10k"])[0] == 200
+                if fetch(server.plain, server.targets["10k"])[0] != 200:
+                    raise RuntimeError(f"{server.name} does not answer")
         rounds = [(_cost_us(one, seconds), _cost_us(two, seconds)) for _ in range(4)]
         used = sorted(cpu_s_of(pid) for pid in children(two.pid))[-2:]
     return Scaling(min(cost for cost, _ in rounds), min(cost for _, cost in rounds), used[0] / sum(used))
+
+
+def _wait_for_answer(server: Server, timeout_s: float = 60.0) -> None:
+    """The parent of workers listens before they serve: a first connection may wait for long."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            fetch(server.plain, server.targets["10k"])
+            return
+    raise TimeoutError(f"{server.name} did not answer within {timeout_s:g} s")
 
 
 def _cost_us(server: Server, seconds: float) -> float:

@@ -1,4 +1,7 @@
-"""The site behind every cache of the bench: `/…/{n}k` is a body of n KiB, the same bytes each time, fresh for an hour."""
+"""The site behind every cache of the bench: `/…/{n}k` is a body of n KiB, the same bytes each time, fresh for an hour.
+
+To our nodes it is control as well, one that never has news: without any they would ask ten times a second.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,11 @@ def body_of(path: str) -> bytes:
 
 
 async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    if request.path == "/api/v1/snapshot":
+        await asyncio.sleep(float(request.query["wait"]))
+        return web.Response(status=204)
+    if request.path == "/api/v1/purges":
+        return web.json_response({"records": []})
     headers = {"Cache-Control": "public, max-age=3600", "ETag": '"1"', "Content-Type": "video/mp4"}
     return web.Response(body=body_of(request.path), headers=headers)
 

@@ -26,7 +26,8 @@ KEY = SigningKey(KeyId("bench-1"), Algorithm.ED25519, b"b" * 32)
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A config of edges, one of them without the lane, and one shield, before the site; no control: a kept snapshot is enough."""
+    """A config of edges, one of them without the lane, and one shield, before the site, which plays control with
+    no news too: the kept snapshot is enough."""
 
     config: Path
     plain: Mapping[str, tuple[str, int]]
@@ -49,12 +50,13 @@ def lab(site: Site, caches: Mapping[str, dict[str, Any]] | None = None) -> Lab:
             "listen": f"{host}:{plain[name][1]}",
             "admin": f"{host}:{free_port(host)}",
             "tls": {"listen": f"{host}:{tls[name][1]}", "certificates": [pem], "minimum": "1.3"},
-            "cache": {"fast_lane": name == LANED, **(caches or {}).get(name, {})},
+            "workers": 2 if name == TWIN else 1,
+            "cache": {"fast_lane": name != ORDINARY, **(caches or {}).get(name, {})},
         }
 
     content |= {
         "data": str(site.folder / "data"),
-        "control": {"listen": f"127.0.0.1:{free_port()}"},
+        "control": {"listen": f"127.0.0.1:{site.upstream}"},
         "shields": {SHIELD: {"listen": f"127.0.0.1:{plain[SHIELD][1]}", "admin": f"127.0.0.1:{free_port()}"}},
         "pops": {
             "fra": {"region": "eu", "edges": {name: edge(name) for name in (LANED, SINGLE, TWIN)}},
