@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.speed import coldpath, report, scaling
+from bench.speed import coldpath, followers, report, scaling
 from bench.speed.load import Case, Measured, measure
 from bench.speed.peers import floor, floor_aiohttp, h2o, haproxy, headwater, nginx, trafficserver, varnish
 from bench.speed.servers import LOAD_CORE, Server, Site, fetch, free_port, program, running, wait_until_serving
@@ -48,8 +48,10 @@ def main() -> int:
         cold = coldpath.measure(lab, site, 300 if arguments.quick else 2000)
         print("two workers …", flush=True)
         scaled = scaling.measure(lab, site, NAMES, 1.0 if arguments.quick else 3.0)
+        print("a thousand followers …", flush=True)
+        woken = followers.measure(lab, site)
         results, servers, missing = _hits(site, lab, cases(arguments.quick), seconds)
-    text = report.section(results, servers, missing, cold, scaled, seconds, busy)
+    text = report.section(results, servers, missing, report.Besides(cold, scaled, woken), seconds, busy)
     report.put_into(arguments.docs / "benchmarks.md", text)
     (arguments.docs / "pictures").mkdir(exist_ok=True)
     (arguments.docs / "pictures" / "bench-speed.svg").write_text(report.plot(results))

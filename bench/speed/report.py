@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.speed.coldpath import Added
+from bench.speed.followers import Woken
 from bench.speed.load import Case, Measured
 from bench.speed.scaling import Scaling
 from bench.speed.servers import Server
@@ -23,6 +25,15 @@ _BEGIN, _END = "<!-- speed -->", "<!-- /speed -->"
 _COLOURS = ("#1f6feb", "#7aa7f0", "#8b949e", "#b08800", "#6e40c9", "#2da44e", "#cf222e", "#d0d7de")
 
 Results = Mapping[Case, Mapping[str, Measured]]
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """What is measured of ours alone."""
+
+    cold: Added
+    scaled: Scaling
+    woken: Woken
 
 
 def title_of(case: Case) -> str:
@@ -44,8 +55,7 @@ def section(
     results: Results,
     servers: Sequence[Server],
     missing: Sequence[str],
-    cold: Added | None,
-    scaled: Scaling | None,
+    besides: Besides,
     seconds: float,
     busy: float,
 ) -> str:
@@ -75,10 +85,7 @@ def section(
             lines.append(f"| {title} | {name} | {_figures(found, name, one)} |")
             title = ""
     lines += ["", *_goals(results)]
-    if scaled is not None:
-        lines += ["", *_scaling(scaled)]
-    if cold is not None:
-        lines += ["", *_cold(cold)]
+    lines += ["", *_scaling(besides.scaled), "", *_cold(besides.cold), "", *_followers(besides.woken)]
     return "\n".join([*lines, _END]) + "\n"
 
 
@@ -137,6 +144,18 @@ def _cold(cold: Added) -> list[str]:
         "|---|---:|---:|",
         *(f"| {name} | {p50:.2f} | {p99:.2f} |" for name, (p50, p99) in rows),
         f"| **added by a tier** (the worse of the two; goal at most 2) | {added[0]:.2f} | {added[1]:.2f} |",
+    ]
+
+
+def _followers(woken: Woken) -> list[str]:
+    return [
+        "## A thousand followers of one fill",
+        "",
+        "All have the header and wait; milliseconds from the site's sending of the body's first half until it is there, with the",
+        "clients and the site in other processes. Medians of the rounds.",
+        "",
+        f"- the median follower: {woken.median_ms:.1f} ms",
+        f"- **the last** (goal at most 20): {woken.last_ms:.1f} ms",
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+import time
 
 import uvloop
 from aiohttp import web
@@ -21,12 +22,34 @@ def body_of(path: str) -> bytes:
     return (_SEED * (kib // 1024 + 1))[: kib * 1024]
 
 
+_RELEASED: dict[str, asyncio.Future[None]] = {}
+
+
+async def _hold(request: web.BaseRequest, name: str) -> web.StreamResponse:
+    """The header at once, half of the body when `/release/NAME` is asked, the rest a second later."""
+    released = _RELEASED[name] = asyncio.get_running_loop().create_future()
+    response = web.StreamResponse(headers={"Cache-Control": "max-age=3600"})
+    response.content_length = 2000
+    await response.prepare(request)
+    await released
+    await response.write(bytes(1000))
+    await asyncio.sleep(1)
+    await response.write(bytes(1000))
+    return response
+
+
 async def answer(request: web.BaseRequest) -> web.StreamResponse:
     if request.path == "/api/v1/snapshot":
         await asyncio.sleep(float(request.query["wait"]))
         return web.Response(status=204)
     if request.path == "/api/v1/purges":
         return web.json_response({"records": []})
+    _, first, last = f"{request.path}/".split("/", 2)
+    if first == "held":
+        return await _hold(request, last)
+    if first == "release":
+        _RELEASED.pop(last).set_result(None)
+        return web.Response(text=f"{time.monotonic():.6f}")
     headers = {"Cache-Control": "public, max-age=3600", "ETag": '"1"', "Content-Type": "video/mp4"}
     return web.Response(body=body_of(request.path), headers=headers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -90,6 +91,8 @@ async def _until_signal(main: NodeMain, context: NodeContext) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async with main(context):
+        gc.collect()
+        gc.freeze()  # what the start made lives as long as the node: no later collection need look at it
         context.log.info("serving")
         await stop.wait()
         context.log.info("draining")

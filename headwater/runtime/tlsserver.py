@@ -1,7 +1,7 @@
 """The server's side of TLS for many connections: aiofastnet's transport, and the certificate chosen before it begins.
 
 The transport hands OpenSSL's records straight from and to the socket; uvloop's own spends twice as much on a small answer
-(docs/adr/0009). It takes the context as it is given: a context with a Python `sni_callback` would crash it, so the client's first
+(docs/adr/0008). It takes the context as it is given: a context with a Python `sni_callback` would crash it, so the client's first
 message is looked at, without being taken away, and the certificate for its name is chosen by us.
 """
 
