@@ -94,13 +94,22 @@ def _figures(found: Mapping[str, Measured], name: str, one: Measured) -> str:
         return f"{one.errors} errors | | | | | | "
     against = ratio(found, name) if name in NO_PEERS else None
     figures = f"{one.requests_per_s:,.0f} | {one.p50_ms:.2f} | {one.p99_ms:.2f} | {one.load_busy:.2f} | {one.cpu_s_per_gb:.3f}"
-    thrift = min((other.cpu_s_per_gb for peer, other in found.items() if peer not in NO_PEERS and not other.errors), default=0.0)
+    thrift = _thriftiest(found)
     cpu = f"{one.cpu_s_per_gb / thrift:.2f}" if name in NO_PEERS and thrift else ""
     return f"{figures} | {f'**{against[0]:.2f}** {against[1]}' if against else ''} | {cpu}"
 
 
+def _thriftiest(found: Mapping[str, Measured]) -> float:
+    """The least CPU seconds per GB of a peer; 0 when there is none."""
+    peers = [one.cpu_s_per_gb for name, one in found.items() if name not in NO_PEERS and not one.errors]
+    return min(peers, default=0.0)
+
+
 def _goals(results: Results) -> list[str]:
-    lines = ["| goal (64 connections) | wanted | reached | the floor's | load busy |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| goal (64 connections) | wanted | reached | the floor's | CPU s to best peer | load busy |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for case, found in results.items():
         if case.connections != 64:
             continue
@@ -111,8 +120,9 @@ def _goals(results: Results) -> list[str]:
                 mark = "yes" if got[0] >= least else "**no**"
                 floor = ratio(found, floor_name)
                 bound = f"{floor[0]:.2f}" if floor else ""
-                busy = f"{found[name].load_busy:.2f}"
-                lines.append(f"| {name}: {title_of(case)} | {least:.1f} | {got[0]:.2f} {mark} | {bound} | {busy} |")
+                cost = f"{found[name].cpu_s_per_gb / _thriftiest(found):.2f}"
+                figures = f"{got[0]:.2f} {mark} | {bound} | {cost} | {found[name].load_busy:.2f}"
+                lines.append(f"| {name}: {title_of(case)} | {least:.1f} | {figures} |")
     return lines
 
 
