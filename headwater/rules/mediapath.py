@@ -1,7 +1,7 @@
 """The paths under which a video's files live: in object keys and, behind a grant, in URLs. One grammar for both.
 
 videos/{video_id}/master.m3u8 | manifest.mpd | poster.jpg | storyboard.vtt | storyboard_000.jpg
-videos/{video_id}/{codec}/{rung}/init.mp4 | playlist.m3u8 | segment_00042.m4s
+videos/{video_id}/{codec}/{rung}/init.mp4 | playlist.m3u8 | iframes.m3u8 | segment_00042.m4s
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ POSTER: Final = "poster.jpg"
 STORYBOARD_INDEX: Final = "storyboard.vtt"
 INIT: Final = "init.mp4"
 MEDIA_PLAYLIST: Final = "playlist.m3u8"
+IFRAME_PLAYLIST: Final = "iframes.m3u8"
 
 CONTENT_TYPES: Final = {
     "m3u8": "application/vnd.apple.mpegurl",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headwater.rules.mediapath import INIT
-from origin.transcode.rendition import MeasuredRung, Rendition, inconsistent, measure
+from origin.transcode.failure import inconsistent
+from origin.transcode.rendition import MeasuredRung, Rendition, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +60,5 @@ class Beginning:
         elif init != self._init:
             raise inconsistent("two ranges have different headers")
         self._files += [(file.name, file) for file in files]
-        self._measured = replace(measured, segments=(*segments, *measured.segments))
+        facts = (*(before.facts if before else ()), *measured.facts)
+        self._measured = replace(measured, segments=(*segments, *measured.segments), facts=facts)

@@ -24,6 +24,13 @@ class FailureKind(StrEnum):
     WORKER_LOST = "worker-lost"
     OUTPUT_LOST = "output-lost"
     INCONSISTENT = "inconsistent"
+    # What the check before publishing finds (verify.py):
+    UNREADABLE = "unreadable-output"
+    GAP_IN_TIME = "gap-in-time"
+    NO_KEYFRAME = "no-keyframe"
+    UNEVEN_SEGMENTS = "uneven-segments"
+    OUT_OF_SYNC = "out-of-sync"
+    MISDESCRIBED = "misdescribed"
 
 
 # The file's own fault: the same file fails the same way, so it is not tried again.
@@ -37,6 +44,18 @@ OF_THE_FILE = frozenset(
         FailureKind.UNSUPPORTED_CODEC,
         FailureKind.DIMENSIONS,
         FailureKind.TOO_LONG,
+    }
+)
+
+OF_THE_CHECK = frozenset(
+    {
+        FailureKind.INCONSISTENT,
+        FailureKind.UNREADABLE,
+        FailureKind.GAP_IN_TIME,
+        FailureKind.NO_KEYFRAME,
+        FailureKind.UNEVEN_SEGMENTS,
+        FailureKind.OUT_OF_SYNC,
+        FailureKind.MISDESCRIBED,
     }
 )
 
@@ -56,7 +75,7 @@ CURES: dict[FailureKind, str] = {
     FailureKind.TOOL_FAILED: "Ask the operator to requeue the video; the transcoder's log has ffmpeg's last lines.",
     FailureKind.WORKER_LOST: "Ask the operator to requeue the video; a worker process died again and again.",
     FailureKind.OUTPUT_LOST: "Ask the operator to look at the disk of the transcoder's data folder, and then to retry the video.",
-    FailureKind.INCONSISTENT: "Ask the operator to look at the transcoder's log; what was made did not pass its own check.",
+    **dict.fromkeys(OF_THE_CHECK, "Ask the operator to look at the transcoder's log; what was made did not pass its own check."),
 }
 
 
@@ -80,3 +99,8 @@ class TaskFailed(Exception):
     def sentence(self) -> str:
         """What happened and what to do."""
         return f"{self.detail} {CURES[self.kind]}"
+
+
+def inconsistent(what: str, kind: FailureKind = FailureKind.INCONSISTENT) -> TaskFailed:
+    """The failure of a stream whose pieces do not fit."""
+    return TaskFailed(kind, f"The stream does not join: {what}.")

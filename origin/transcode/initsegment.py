@@ -7,7 +7,9 @@ list is put in, which takes back the delay of B-frames, so that presentation sta
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
+from origin.transcode.avc import Configuration, configuration_of
 from origin.transcode.isobmff import Box, NotIsoBmff, box, boxes, children, find, full_box
 
 FTYP = box(b"ftyp", b"iso6", struct.pack(">I", 0), b"iso6", b"cmfc", b"mp41")
@@ -53,6 +55,44 @@ def _edit_list(delay: int) -> bytes:
         return b""
     entry = struct.pack(">IiI", 0, delay, 0x0001_0000)
     return box(b"edts", full_box(b"elst", 0, 0, struct.pack(">I", 1), entry))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header says of its only track. `delay` (ticks) is taken off presentation times; `picture` is (width, height).
+
+    `sound` is (channels, samples a second).
+    """
+
+    codecs: str
+    timescale: int
+    delay: int
+    picture: tuple[int, int] | None = None
+    sound: tuple[int, int] | None = None
+    avc: Configuration | None = None
+
+
+def header_of(moov: bytes) -> Header:
+    """Raises NotIsoBmff."""
+    stsd = find(moov, b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+    entry = next(boxes(stsd[8:]))
+    shared = (codecs(moov), timescale(moov), _delay(moov))
+    if entry.kind == b"mp4a":
+        channels, _, _, _, rate = struct.unpack(">HHHHI", entry.payload[16:28])
+        return Header(*shared, sound=(channels, rate >> 16))
+    width, height = struct.unpack(">HH", entry.payload[24:28])
+    return Header(*shared, picture=(width, height), avc=configuration_of(find(entry.payload[78:], b"avcC")))
+
+
+def _delay(moov: bytes) -> int:
+    trak = find(moov, b"trak")
+    if not children(trak, b"edts"):
+        return 0
+    elst = find(trak, b"edts", b"elst")
+    count, _, media_time = struct.unpack(">IIi", elst[4:16])
+    if elst[0] != 0 or count != 1:
+        raise NotIsoBmff("one edit was expected")
+    return int(media_time)
 
 
 def timescale(moov: bytes) -> int:

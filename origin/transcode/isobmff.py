@@ -233,17 +233,27 @@ def encode_segment(number: int, decode_time: int, samples: Sequence[Sample]) -> 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """What one segment's boxes say."""
+    """What one segment's boxes say.
+
+    `sample_ticks` is how long each sample lasts, None when they differ; `syncs` are the places of sync samples; `first_end` is
+    where the first sample's bytes end, counted from the segment's first byte.
+    """
 
     decode_time: int
     duration: int
     samples: int
-    starts_with_sync: bool
+    sample_ticks: int | None
+    syncs: tuple[int, ...]
     first_offset: int
+    first_end: int
+
+    @property
+    def starts_with_sync(self) -> bool:
+        return self.syncs[:1] == (0,)
 
 
-def segment_facts(data: bytes) -> SegmentFacts:
-    """Reads back a segment with one moof and one mdat. Raises NotIsoBmff."""
+def segment_facts(data: bytes) -> tuple[SegmentFacts, bytes]:
+    """Reads back a segment with one moof and one mdat: its facts, and its first sample's data. Raises NotIsoBmff."""
     at, moof, moof_at = 0, b"", 0
     for found in boxes(data):
         length = len(found.payload) + 8
@@ -254,7 +264,16 @@ def segment_facts(data: bytes) -> SegmentFacts:
             (decode_time,) = struct.unpack(">Q", find(moof, b"traf", b"tfdt")[4:12])
             if not samples:
                 break
-            duration = sum(sample.duration for sample in samples)
-            return SegmentFacts(decode_time, duration, len(samples), samples[0].sync, samples[0].offset)
+            lasts = {sample.duration for sample in samples}
+            facts = SegmentFacts(
+                decode_time=decode_time,
+                duration=sum(sample.duration for sample in samples),
+                samples=len(samples),
+                sample_ticks=lasts.pop() if len(lasts) == 1 else None,
+                syncs=tuple(place for place, sample in enumerate(samples) if sample.sync),
+                first_offset=samples[0].offset,
+                first_end=at + 8 + len(samples[0].data),
+            )
+            return facts, samples[0].data
         at += length
     raise NotIsoBmff("the segment has no samples")

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headwater.rules.mediapath import INIT, segment_name
-from origin.transcode.failure import FailureKind, TaskFailed
-from origin.transcode.initsegment import codecs, timescale
-from origin.transcode.isobmff import NotIsoBmff, read_moov, segment_facts
+from origin.transcode.failure import FailureKind, TaskFailed, inconsistent
+from origin.transcode.initsegment import Header, header_of
+from origin.transcode.isobmff import NotIsoBmff, SegmentFacts, read_moov, segment_facts
+from origin.transcode.verify import check_opening
 
 DESCRIPTION = "rendition.json"
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSize:
-    """`ticks` of the rendition's timescale, `size` in bytes."""
+    """`ticks` of the rendition's timescale, `size` in bytes; the first `opening` of them end with the first picture."""
 
     ticks: int
     size: int
+    opening: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +91,26 @@ class Rendition:
 
     def to_json(self) -> str:
         values = asdict(self)
-        values["segments"] = [[segment.ticks, segment.size] for segment in self.segments]
+        values["segments"] = [[segment.ticks, segment.size, segment.opening] for segment in self.segments]
         values["frame_rate"] = str(self.frame_rate) if self.frame_rate else None
         return json.dumps(values, sort_keys=True)
 
 
 def rendition_from_json(text: str) -> Rendition:
     values: dict[str, Any] = json.loads(text)
-    values["segments"] = tuple(SegmentSize(*pair) for pair in values["segments"])
+    values["segments"] = tuple(SegmentSize(*sizes) for sizes in values["segments"])
     values["frame_rate"] = Fraction(values["frame_rate"]) if values["frame_rate"] else None
     return Rendition(**values)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRung:
-    """What the files of a rendition say: header facts, and each segment's."""
+    """What the files of a rendition say: its header, its header's size, and of each segment its size and what its boxes say."""
 
-    codecs: str
-    timescale: int
+    header: Header
     init_bytes: int
     segments: tuple[SegmentSize, ...]
+    facts: tuple[SegmentFacts, ...]
 
 
 def measure(files: Sequence[Path], init: Path, first: int = 0, begins_at: int = 0) -> MeasuredRung:
@@ -118,28 +120,27 @@ def measure(files: Sequence[Path], init: Path, first: int = 0, begins_at: int = 
     """
     try:
         with init.open("rb") as file:
-            moov = read_moov(file)
-        facts = [(path, segment_facts(path.read_bytes()), path.stat().st_size) for path in files]
+            header = header_of(read_moov(file))
+        facts = tuple(_opened(path, header) for path in files)
     except (NotIsoBmff, OSError) as error:
-        raise TaskFailed(FailureKind.INCONSISTENT, f"A segment cannot be read back: {error}.") from error
+        raise TaskFailed(FailureKind.UNREADABLE, f"A segment cannot be read back: {error}.") from error
     expected = begins_at
-    for number, (path, fact, _) in enumerate(facts, first):
+    for number, (path, fact) in enumerate(zip(files, facts, strict=True), first):
         if path.name != segment_name(number):
             raise inconsistent(f"segment {number} is called {path.name}")
         if fact.decode_time != expected:
-            raise inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}")
-        if not fact.starts_with_sync:
-            raise inconsistent(f"segment {number} does not begin with a keyframe")
-        if fact.first_offset != facts[0][1].first_offset:
-            raise inconsistent(f"segment {number} is presented {fact.first_offset} ticks late")
+            raise inconsistent(f"segment {number} begins at {fact.decode_time} instead of {expected}", FailureKind.GAP_IN_TIME)
         expected += fact.duration
-    sizes = tuple(SegmentSize(fact.duration, size) for _, fact, size in facts)
-    return MeasuredRung(codecs(moov), timescale(moov), init.stat().st_size, sizes)
+    sizes = tuple(
+        SegmentSize(fact.duration, file.stat().st_size, fact.first_end) for file, fact in zip(files, facts, strict=True)
+    )
+    return MeasuredRung(header, init.stat().st_size, sizes, facts)
 
 
-def inconsistent(what: str) -> TaskFailed:
-    """The failure of a stream whose pieces do not fit."""
-    return TaskFailed(FailureKind.INCONSISTENT, f"The stream does not join: {what}.")
+def _opened(path: Path, header: Header) -> SegmentFacts:
+    facts, first_sample = segment_facts(path.read_bytes())
+    check_opening(path.name, facts, first_sample, header)
+    return facts
 
 
 def boundaries(rendition: Rendition) -> list[Fraction]:
@@ -161,14 +162,14 @@ def check_renditions(renditions: Sequence[Rendition], duration: Fraction, frame:
         mine, theirs = boundaries(one), boundaries(other)
         shared = min(len(mine), len(theirs))
         if mine[:shared] != theirs[:shared] or (one.whole and other.whole and len(mine) != len(theirs)):
-            raise inconsistent(f"{one.path} and {other.path} have different segment boundaries")
+            raise inconsistent(f"{one.path} and {other.path} have different segment boundaries", FailureKind.UNEVEN_SEGMENTS)
     for rendition in renditions:
         # Sound ends with a whole AAC frame, which may stand out.
         slack = frame + (Fraction(1024, 48000) if rendition.kind == "audio" else 0)
         excess = rendition.duration - duration
         if excess > slack or (rendition.whole and -excess > slack):
             lasts = f"{float(rendition.duration):.3f} s instead of {float(duration):.3f} s"
-            raise inconsistent(f"{rendition.path} lasts {lasts}")
+            raise inconsistent(f"{rendition.path} lasts {lasts}", FailureKind.OUT_OF_SYNC)
 
 
 def collect_segments(folders: Sequence[Path]) -> tuple[list[Path], Path]:

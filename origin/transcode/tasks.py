@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from headwater.rules.mediapath import INIT, MEDIA_PLAYLIST, POSTER, STORYBOARD_INDEX
+from headwater.rules.mediapath import IFRAME_PLAYLIST, INIT, MEDIA_PLAYLIST, POSTER, STORYBOARD_INDEX
 from origin.transcode.audio import SoundSettings, encode_audio
 from origin.transcode.encode import EncodeSettings, encode_range
 from origin.transcode.failure import FailureKind, TaskFailed
-from origin.transcode.hls import media_playlist
+from origin.transcode.hls import iframe_playlist, media_playlist
 from origin.transcode.ladder import VideoRung
 from origin.transcode.plan import FrameRange, SoundWindow, Timing
 from origin.transcode.probe import probe
@@ -25,10 +25,10 @@ from origin.transcode.rendition import DESCRIPTION, MeasuredRung, Rendition, col
 from origin.transcode.source import Bounds, ProbeReport
 from origin.transcode.stills import make_poster, make_storyboard
 from origin.transcode.tools import Ffmpeg, NoFfmpeg, find_ffmpeg
+from origin.transcode.verify import CHANNELS, check_sound, check_video
 from origin.transcode.work import digest_of, made
 
 VIDEO_CODEC, AUDIO_CODEC = "h264", "aac"
-CHANNELS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class PackagedRung:
-    """A rendition and its files by published name; the playlist is the last, so that it never names what is not there."""
+    """A rendition and its files by published name; playlists are the last, so that they never name what is not there."""
 
     rendition: Rendition
     files: tuple[tuple[str, Path], ...]
@@ -99,7 +99,7 @@ def run_package(
     timing: Timing,
     language: str,
 ) -> PackagedRung:
-    """Reads every segment back, checks that they join, and writes the playlist."""
+    """Reads every segment back, checks them, and writes the playlists."""
     lost = [folder for folder in folders if not (folder / INIT).is_file()]
     if lost:
         detail = f"{len(lost)} of the {len(folders)} parts that were made are not there any more."
@@ -110,6 +110,8 @@ def run_package(
         measured = measure(files, init)
         rendition = described(kind, name, measured, rung, timing, language)
         (folder / MEDIA_PLAYLIST).write_text(media_playlist(rendition), encoding="utf-8")
+        if kind == "video":
+            (folder / IFRAME_PLAYLIST).write_text(iframe_playlist(rendition), encoding="utf-8")
         (folder / DESCRIPTION).write_text(rendition.to_json(), encoding="utf-8")
 
     made_of = [f"{folder.parent.name}/{folder.name}" for folder in folders]
@@ -117,19 +119,24 @@ def run_package(
     output = made(source.work, digest, make)
     rendition = rendition_from_json((output / DESCRIPTION).read_text(encoding="utf-8"))
     segments = tuple((file.name, file) for file in files)
-    return PackagedRung(rendition, ((INIT, init), *segments, (MEDIA_PLAYLIST, output / MEDIA_PLAYLIST)))
+    playlists = tuple((name, output / name) for name in (IFRAME_PLAYLIST, MEDIA_PLAYLIST) if (output / name).is_file())
+    return PackagedRung(rendition, ((INIT, init), *segments, *playlists))
 
 
 def described(
     kind: Literal["video", "audio"], name: str, measured: MeasuredRung, rung: VideoRung | None, timing: Timing, language: str
 ) -> Rendition:
-    """What was measured, with what was planned of it."""
+    """What was measured, checked against what was planned of it. Raises TaskFailed."""
+    if rung is not None:
+        check_video(measured.header, measured.facts, rung, timing)
+    else:
+        check_sound(measured.header, measured.facts, timing)
     rendition = Rendition(
         codec=VIDEO_CODEC if kind == "video" else AUDIO_CODEC,
         rung=name,
         kind=kind,
-        codecs=measured.codecs,
-        timescale=measured.timescale,
+        codecs=measured.header.codecs,
+        timescale=measured.header.timescale,
         segments=measured.segments,
         init_bytes=measured.init_bytes,
     )
@@ -154,7 +161,7 @@ def run_storyboard(
     """(published name, file) of the sheets, then of their index."""
     ffmpeg = _ffmpeg(source)
     files = dict(packaged.files)
-    segments = [file for name, file in packaged.files if name not in (INIT, MEDIA_PLAYLIST)]
+    segments = [file for name, file in packaged.files if name.endswith(".m4s")]
 
     def make(folder: Path) -> None:
         make_storyboard(ffmpeg, files[INIT], segments, rung, timing, stall_s, folder)

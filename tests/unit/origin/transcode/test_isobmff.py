@@ -39,11 +39,14 @@ samples = st.builds(
 def test_a_segment_reads_back_as_it_was_written(decode_time: int, written: list[Sample], number: int) -> None:
     data = encode_segment(number, decode_time, written)
     assert list(read_samples(io.BytesIO(data))) == written
-    facts = segment_facts(data)
+    facts, first = segment_facts(data)
     assert facts.decode_time == decode_time
     assert facts.duration == sum(sample.duration for sample in written)
     assert facts.starts_with_sync == written[0].sync
     assert facts.samples == len(written)
+    assert facts.syncs == tuple(place for place, sample in enumerate(written) if sample.sync)
+    assert first == written[0].data
+    assert data[: facts.first_end].endswith(first)
 
 
 @given(st.lists(samples, min_size=1, max_size=3), st.data())

@@ -11,7 +11,7 @@ from mpegdash.parser import MPEGDASHParser
 
 from origin.transcode.dash import dash_manifest
 from origin.transcode.failure import TaskFailed
-from origin.transcode.hls import master_playlist, media_playlist
+from origin.transcode.hls import iframe_playlist, master_playlist, media_playlist
 from origin.transcode.ladder import VideoRung
 from origin.transcode.plan import timing_for
 from origin.transcode.rendition import Rendition, SegmentSize, check_renditions, rendition_from_json
@@ -19,7 +19,10 @@ from origin.transcode.stills import storyboard_for, storyboard_vtt
 
 
 def video(name: str = "360p", width: int = 640, height: int = 360, scale: int = 1, **changed: Any) -> Rendition:
-    segments = tuple(SegmentSize(ticks, size * scale) for ticks, size in ((40000, 400_000), (40000, 200_000), (20000, 150_000)))
+    segments = tuple(
+        SegmentSize(ticks, size * scale, size * scale // 10)
+        for ticks, size in ((40000, 400_000), (40000, 200_000), (20000, 150_000))
+    )
     values = {
         "codec": "h264", "rung": name, "kind": "video", "codecs": "avc1.64001e", "timescale": 10000, "segments": segments,
         "init_bytes": 700, "width": width, "height": height, "frame_rate": Fraction(25),
@@ -43,6 +46,20 @@ def test_a_media_playlist() -> None:
     )
 
 
+def test_an_i_frame_playlist_names_the_first_picture_of_each_segment() -> None:
+    assert iframe_playlist(video()) == (
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n"
+        '#EXT-X-I-FRAMES-ONLY\n#EXT-X-MAP:URI="init.mp4"\n'
+        "#EXTINF:4.000000,\n#EXT-X-BYTERANGE:40000@0\nsegment_00000.m4s\n"
+        "#EXTINF:4.000000,\n#EXT-X-BYTERANGE:20000@0\nsegment_00001.m4s\n"
+        "#EXTINF:2.000000,\n#EXT-X-BYTERANGE:15000@0\nsegment_00002.m4s\n#EXT-X-ENDLIST\n"
+    )
+
+
+def test_a_growing_rung_has_no_i_frame_playlist_yet() -> None:
+    assert "I-FRAME" not in master_playlist([video(whole=False, ceiling_bps=1)], None)
+
+
 def test_a_master_playlist() -> None:
     assert master_playlist([TALL, video()], AUDIO) == (
         "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
@@ -53,6 +70,8 @@ def test_a_master_playlist() -> None:
         'FRAME-RATE=25.000,AUDIO="audio"\nh264/360p/playlist.m3u8\n'
         '#EXT-X-STREAM-INF:BANDWIDTH=2528343,AVERAGE-BANDWIDTH=1927932,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,'
         'FRAME-RATE=25.000,AUDIO="audio"\nh264/720p/playlist.m3u8\n'
+        '#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=80000,AVERAGE-BANDWIDTH=60000,CODECS="avc1.64001e",RESOLUTION=640x360,'
+        'URI="h264/360p/iframes.m3u8"\n'
     )
 
 
@@ -95,7 +114,11 @@ def test_a_dash_manifest() -> None:
 def test_other_peoples_parsers_read_the_manifests() -> None:
     master = m3u8.loads(master_playlist([video(), TALL], AUDIO))
     assert [playlist.stream_info.resolution for playlist in master.playlists] == [(640, 360), (1280, 720)]
+    assert [item.iframe_stream_info.resolution for item in master.iframe_playlists] == [(640, 360)]
     assert m3u8.loads(media_playlist(video())).target_duration == 4
+    frames = m3u8.loads(iframe_playlist(video()))
+    assert frames.is_i_frames_only
+    assert [segment.byterange for segment in frames.segments] == ["40000@0", "20000@0", "15000@0"]
     manifest = MPEGDASHParser.parse(dash_manifest([video(), TALL], AUDIO))
     assert [len(part.representations) for part in manifest.periods[0].adaptation_sets] == [2, 1]
 
