@@ -1,30 +1,49 @@
-"""Who may change something: the one function that every order of an operator passes."""
+"""Who asks, and whether they may: the one function that every question and order of an operator passes.
+
+The tokens of nodes are no operators' tokens: control shows its own to every node that it orders something.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Final
 
 from aiohttp import web
 
 from control.audit import Asker
-from control.plane import ControlPlane
-from headwater.runtime.nodetoken import NODE_HEADER
+from control.metrics import TOKENS_REFUSED
+from control.tokenbook import TokenBook, TokenBookError
+from headwater.rules.apitokens import Scope, StoredToken, TokenRefused, bearer_token, check_token
 from headwater.runtime.problems import Problem
 
 LOGIN_HEADER: Final = "Headwater-Login"  # what the operator's machine calls them; proves nothing
-OWN_TOKEN: Final = "control's own token"
 LOGIN_CHARS: Final = 64
+TOKENS: Final = web.AppKey("tokens", TokenBook)
 
 
-def operator_of(request: web.Request, plane: ControlPlane) -> Asker:
-    """Who gives the order. Raises Problem.
-
-    Only who can read control's token file may: no page of another site can send that header, nor can another user.
-    """
-    current = plane.publisher.current
-    node = current.node_of_token(request.headers.get(NODE_HEADER, "")) if current else None
-    if node != "control":
-        detail = f"send control's own token as {NODE_HEADER}; the `headwater` command reads it from the data folder"
-        raise Problem(403, "operator-unknown", "Operator unknown", detail)
+async def operator_of(request: web.Request, needed: Scope) -> Asker:
+    """Who asks: the name of the token that they show. Raises Problem 401 or 403."""
+    stored = await token_of(request, needed)
     login = "".join(char for char in request.headers.get(LOGIN_HEADER, "") if char.isprintable())[:LOGIN_CHARS]
-    return Asker(OWN_TOKEN, login, request.remote or "")
+    return Asker(stored.name, login, request.remote or "")
+
+
+async def token_of(request: web.Request, needed: Scope) -> StoredToken:
+    """The token that the request shows. Raises Problem 401 or 403.
+
+    No page of another site can send the field, as no answer here allows it to.
+    """
+    book = request.app[TOKENS]
+    try:
+        token = bearer_token(request.headers.get("Authorization"), needed)
+        return check_token(token, await asyncio.to_thread(book.find, token.id), needed, time.time())
+    except TokenRefused as refused:
+        TOKENS_REFUSED.labels(refused.refusal).inc()
+        refusal = refused.refusal
+        raise Problem(
+            refusal.status, refusal, refusal.heading, refused.detail, headers={"WWW-Authenticate": refused.challenge}
+        ) from refused
+    except TokenBookError as error:
+        TOKENS_REFUSED.labels("unreadable").inc()
+        raise Problem(503, "tokens-unreadable", "Tokens cannot be read", str(error)) from error

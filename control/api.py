@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from control.access import operator_of
+from control.access import TOKENS, operator_of, token_of
 from control.audit import What
 from control.desk import Desk
 from control.metrics import POLLS
 from control.plane import ControlPlane
 from control.purging import Purger, order_from
 from control.status import status_of
+from headwater.rules.apitokens import Scope
 from headwater.runtime.httpsite import admin_app, problems
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
@@ -26,6 +28,7 @@ PAGE_FOLDER: Final = Path(__file__).with_name("page")
 PLANE: Final = web.AppKey("plane", ControlPlane)
 PURGER: Final = web.AppKey("purger", Purger)
 DESK: Final = web.AppKey("desk", Desk)
+PAGE_PARTS: Final = ("page.css", "page.js", "asking.js", "elements.js", "format.js", "orders.js", "plan.js", "view.js")
 PAGE_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -48,12 +51,13 @@ def control_app(plane: ControlPlane, purger: Purger, desk: Desk) -> web.Applicat
     app[PLANE] = plane
     app[PURGER] = purger
     app[DESK] = desk
+    app[TOKENS] = desk.tokens
     app.router.add_get("/api/v1/snapshot", snapshot)
     app.router.add_get("/api/v1/status", status)
     app.router.add_post("/api/v1/purge", purge)
     app.router.add_get("/api/v1/purges", purges)
     app.router.add_get("/", page)
-    app.router.add_get("/page/{name:page\\.css|page\\.js|view\\.js|format\\.js}", page_part)
+    app.router.add_get(f"/page/{{name:{'|'.join(map(re.escape, PAGE_PARTS))}}}", page_part)
     return desk.api.add_to(app)
 
 
@@ -80,18 +84,21 @@ async def snapshot(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
+    """The deployment's tree, and whom the token names."""
+    token = await token_of(request, Scope.VIEW)
     state = request.app[DESK].rollouts.state
     rollout = None
     if state is not None and state.active:
         said = state.lines[-1].text if state.lines else ""
         rollout = {"what": state.what, "step": state.step + 1, "steps": list(state.steps), "said": said, "began": state.began}
-    return web.json_response(status_of(request.app[PLANE], rollout), headers={"Cache-Control": "no-store"})
+    you = {"name": token.name, "scopes": sorted(token.scopes)}
+    return web.json_response({**status_of(request.app[PLANE], rollout), "you": you}, headers={"Cache-Control": "no-store"})
 
 
 async def purge(request: web.Request) -> web.Response:
     """Purges {url | prefix | tag | video, soft?} everywhere; says who acknowledged and who is missing."""
     plane = request.app[PLANE]
-    operator = operator_of(request, plane)
+    operator = await operator_of(request, Scope.OPERATE)
     try:
         order = order_from(await request.json(), plane.deployment)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

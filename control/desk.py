@@ -17,6 +17,7 @@ from control.operations import Operations
 from control.plane import ControlPlane
 from control.rollouts import Rollouts
 from control.seeing import Seeing
+from control.tokenbook import TokenBook
 from control.warming import Warming
 from headwater.runtime.node import NodeContext
 
@@ -29,6 +30,7 @@ class Desk:
     audit: AuditLog
     rollouts: Rollouts
     drains: Drains
+    tokens: TokenBook
 
 
 @asynccontextmanager
@@ -47,4 +49,5 @@ async def operators_desk(context: NodeContext, plane: ControlPlane) -> AsyncIter
         plane.views = await asyncio.to_thread(rollouts.restore)
         await operations.start()
         plane.on_edit, plane.on_keys = operations.edited, operations.keys_changed
-        yield Desk(OperatingApi(plane, operations, rollouts, history, Warming(plane, fleet), audit), audit, rollouts, drains)
+        api = OperatingApi(operations, rollouts, history, Warming(plane, fleet), audit)
+        yield Desk(api, audit, rollouts, drains, TokenBook(folder))

@@ -27,3 +27,6 @@ ROLLOUTS = counter("headwater_control_rollouts_total", "Rollouts that ended, by 
 ROLLOUT_STEP = gauge("headwater_control_rollout_step", "The running rollout's step, from 1; 0 when there is none.")
 PLANS = counter("headwater_control_plans_total", "Plans made, by whether they hold.", ["outcome"])
 HANDED_OVER = counter("headwater_control_handoff_bytes_total", "Bytes that edges fetched ahead of viewers who moved to them.")
+TOKENS_REFUSED = counter(
+    "headwater_control_tokens_refused_total", "Operators' requests refused for their token, by reason.", ["reason"]
+)

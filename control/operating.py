@@ -13,10 +13,10 @@ from control.audit import AuditLog, What
 from control.history import History
 from control.history import members_of as version_members
 from control.operations import Operations
-from control.plane import ControlPlane
 from control.rollouts import Rollouts
 from control.rolloutstate import members_of as state_members
 from control.warming import Warming
+from headwater.rules.apitokens import Scope
 from headwater.runtime.problems import Problem
 
 LARGEST_CONFIG_BYTES: Final = 8 * 2**20
@@ -30,14 +30,12 @@ class OperatingApi:
 
     def __init__(
         self,
-        plane: ControlPlane,
         operations: Operations,
         rollouts: Rollouts,
         history: History,
         warming: Warming,
         audit: AuditLog,
     ) -> None:
-        self._plane = plane
         self._operations = operations
         self._rollouts = rollouts
         self._history = history
@@ -58,7 +56,7 @@ class OperatingApi:
 
     async def _plan(self, request: web.Request) -> web.Response:
         """{text, name} or {drain: [names]} or {undrain: [names]} → the plan."""
-        operator_of(request, self._plane)
+        await operator_of(request, Scope.VIEW)
         asked = await _members(request)
         for word, drained in (("drain", True), ("undrain", False)):
             if word in asked:
@@ -67,14 +65,14 @@ class OperatingApi:
 
     async def _apply(self, request: web.Request) -> web.Response:
         """{text, name, force} → 202 {plan, rollout, version}."""
-        asker = operator_of(request, self._plane)
+        asker = await operator_of(request, Scope.OPERATE)
         asked = await _members(request)
         begun = await self._operations.apply(_text(asked, "text"), _shown(asked), asker, force=_flag(asked, "force"))
         return _answer(begun, 202)
 
     async def _rollback(self, request: web.Request) -> web.Response:
         """{version?, force} → what was stopped, or as for apply."""
-        asker = operator_of(request, self._plane)
+        asker = await operator_of(request, Scope.OPERATE)
         asked = await _members(request)
         number = asked.get("version")
         if number is not None and type(number) is not int:
@@ -83,7 +81,7 @@ class OperatingApi:
 
     async def _rollout(self, request: web.Request) -> web.Response:
         """The rollout under way or the last one; waits up to `wait` seconds for more lines than `after`."""
-        operator_of(request, self._plane)
+        await operator_of(request, Scope.VIEW)
         try:
             after, wait_s = int(request.query.get("after", "0")), float(request.query.get("wait", "0"))
         except ValueError as error:
@@ -92,18 +90,18 @@ class OperatingApi:
         return _answer({"rollout": None if state is None else state_members(state) | {"active": state.active}})
 
     async def _versions(self, request: web.Request) -> web.Response:
-        operator_of(request, self._plane)
+        await operator_of(request, Scope.VIEW)
         in_force = self._history.in_force
         versions = [version_members(one, with_text=False) for _, one in sorted(self._history.versions.items(), reverse=True)]
         return _answer({"versions": versions, "in_force": in_force.number if in_force else None})
 
     async def _version(self, request: web.Request) -> web.Response:
-        operator_of(request, self._plane)
+        await operator_of(request, Scope.VIEW)
         return _answer(version_members(self._operations.version(int(request.match_info["number"]))))
 
     async def _drain(self, request: web.Request) -> web.Response:
         """{names, drained, force, gently} → {plan, rollout, drained}."""
-        asker = operator_of(request, self._plane)
+        asker = await operator_of(request, Scope.OPERATE)
         asked = await _members(request)
         force, gently = _flag(asked, "force"), _flag(asked, "gently")
         drained = _flag(asked, "drained", default=True)
@@ -112,7 +110,7 @@ class OperatingApi:
 
     async def _warm(self, request: web.Request) -> web.Response:
         """{urls | video | keys, edges?, concurrency?, bandwidth_bps?} → by edge what became of it."""
-        asker = operator_of(request, self._plane)
+        asker = await operator_of(request, Scope.OPERATE)
         asked = await _members(request)
         done = await self._warming.warm(asked)
         what = asked.get("video") or f"{done['objects']} objects"
@@ -121,7 +119,7 @@ class OperatingApi:
 
     async def _lines(self, request: web.Request) -> web.Response:
         """The audit log's latest lines, newest first."""
-        operator_of(request, self._plane)
+        await operator_of(request, Scope.VIEW)
         limit = request.query.get("limit", "100")
         if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LINES_AT_MOST:
             raise _invalid(f"limit: 1 to {LINES_AT_MOST} was expected")

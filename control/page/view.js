@@ -1,33 +1,17 @@
 // Draws the status tree. Rows are kept and changed in place, so that focus, selection and open details outlive an update.
 
+import { $, button, copy, fill, made, part, say } from "./elements.js";
 import { clock, counted, duration, percent, rate, short, size } from "./format.js";
 
-const $ = (id) => document.getElementById(id);
 const TREND_POINTS = 60;
 const trends = new Map();
 const rows = new Map();
 const TIER_NAMES = { edge: "Edges", shield: "Shields", origin: "Origin" };
+let drainOf = () => {};
 
-const copy = (id) => $(id).content.cloneNode(true);
-const part = (root, name) => root.querySelector(`[data-is="${name}"]`);
-
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function made(tag, text, className) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-function fill(bar, share) {
-  bar.hidden = share === null;
-  if (share !== null) bar.firstElementChild.style.width = `${Math.min(100, share * 100).toFixed(1)}%`;
-}
-
-export function draw(status) {
+/** `drain(name, drained)` is called by the buttons of POPs and edges. */
+export function draw(status, drain) {
+  drainOf = drain;
   document.title = `${needsAttention(status) ? "● " : ""}${status.deployment} · Headwater`;
   drawTop(status);
   drawAlerts(status);
@@ -52,7 +36,6 @@ function drawTop(status) {
   const active = status.keys.filter((key) => key.state === "active").length;
   say($("keys"), status.keys.length ? `${active} active of ${status.keys.length}` : "none");
   $("keys").className = active ? "" : "bad";
-  if (status.config.file) say($("file"), status.config.file);
 }
 
 function drawAlerts(status) {
@@ -124,9 +107,10 @@ function groups(status) {
   for (const region of status.regions) {
     for (const pop of region.pops) {
       const spill = region.spill.length ? `spills to ${region.spill.join(", ")}` : "";
-      const weight = pop.weight === 0 ? "drained" : `weight ${short(pop.weight)}`;
+      const ordered = status.drained.includes(pop.name);
+      const weight = ordered || pop.weight === 0 ? "drained" : `weight ${short(pop.weight)}`;
       found.push({ key: `pop ${pop.name}`, title: `${region.name} / ${pop.name}`, note: [weight, spill].filter(Boolean).join(", "),
-        nodes: status.nodes.filter((node) => node.pop === pop.name), drained: pop.weight === 0 });
+        nodes: status.nodes.filter((node) => node.pop === pop.name), drained: ordered || pop.weight === 0, pop: pop.name, ordered });
     }
   }
   const rest = { Shields: ["shield"], Origin: ["origin-api", "origin-bytes", "origin-transcoder"], "Steering and control": ["dns", "control"] };
@@ -148,6 +132,7 @@ function drawNodes(status) {
     const head = table.querySelector(`tbody[data-key="${CSS.escape(group.key)}"] .group`);
     say(head.querySelector(".note"), group.note);
     head.classList.toggle("drained", group.drained);
+    if (group.pop) drawDrain(head.querySelector(".drain"), group.pop, group.ordered);
     for (const node of group.nodes) drawNode(rows.get(node.name), node, status, group.drained);
   }
 }
@@ -166,6 +151,7 @@ function layOut(table, wanted) {
     cell.scope = "rowgroup";
     cell.setAttribute("role", "rowheader");
     cell.append(made("span", group.title), " ", made("span", "", "note quiet"));
+    if (group.pop) cell.append(drainButton());
     head.append(cell);
     body.append(head);
     for (const node of group.nodes) body.append(...rowOf(node.name));
@@ -177,20 +163,33 @@ function layOut(table, wanted) {
 function rowOf(name) {
   if (!rows.has(name)) {
     const [row, more] = copy("node").children;
-    const button = row.querySelector("button");
+    const opener = row.querySelector("button");
     more.id = `more-${name}`;
-    button.setAttribute("aria-controls", more.id);
-    button.addEventListener("click", () => {
+    opener.setAttribute("aria-controls", more.id);
+    opener.addEventListener("click", () => {
       more.hidden = !more.hidden;
-      button.setAttribute("aria-expanded", String(!more.hidden));
+      opener.setAttribute("aria-expanded", String(!more.hidden));
     });
+    more.querySelector("td").append(drainButton());
     rows.set(name, [row, more]);
   }
   return rows.get(name);
 }
 
+/** What it does stands in its data, as the row outlives updates. */
+const drainButton = () => button("Drain…", "drain", (event) => {
+  const { name, drained } = event.currentTarget.dataset;
+  drainOf(name, drained !== "true");
+});
+
+function drawDrain(element, name, drained) {
+  say(element, drained ? "Undrain…" : "Drain…");
+  element.setAttribute("aria-label", `${drained ? "Undrain" : "Drain"} ${name}`);
+  Object.assign(element.dataset, { name, drained });
+}
+
 function drawNode([row, more], node, status, popDrained) {
-  const drained = node.weight === 0 || popDrained;
+  const drained = node.weight === 0 || node.drained || popDrained;
   row.dataset.health = node.health;
   row.classList.toggle("drained", drained);
   say(part(row, "name"), node.name);
@@ -206,9 +205,12 @@ function drawNode([row, more], node, status, popDrained) {
   say(part(row, "ratio"), traffic && cache ? percent(traffic.hit_ratio) : "");
   fill(part(row, "hit"), traffic && cache && traffic.hit_ratio !== null ? traffic.hit_ratio : null);
   const version = part(row, "version");
-  say(version, node.current ? (node.version === null ? "not used" : "current") : node.version === null ? "none yet" : "behind");
+  say(version, node.current ? (node.version === null ? "not used" : "current") : node.version === null ? "none yet" : `behind ${duration(node.lag_s)}`);
   version.classList.toggle("behind", !node.current);
   drawMore(more.querySelector("dl"), node);
+  const order = more.querySelector(".drain");
+  order.hidden = node.role !== "edge";
+  if (!order.hidden) drawDrain(order, node.name, status.drained.includes(node.name));
 }
 
 function drawTags(place, tags) {
@@ -247,5 +249,5 @@ function drawHappenings({ happenings }) {
     item.append(time, made("span", one.kind, "tag"), made("span", one.text, "what"));
     return item;
   }));
-  if (!happenings.length) list.append(made("li", "Nothing has changed since control started.", "quiet"));
+  if (!happenings.length) list.append(made("li", "Nothing has happened since control started.", "quiet"));
 }

@@ -13,6 +13,7 @@ import typer
 from control.operations import offline
 from control.wanted import Wanted
 from headwater.cli.controlapi import EXIT_NOT_DONE, EXIT_REFUSED, Control, NoControl, Refusal, fail
+from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption, deployment_or_exit
 from headwater.cli.planning import console_for_plans, show_plan
 from headwater.rules.planning import Seen
@@ -38,12 +39,13 @@ def plan(
         bool, typer.Option("--offline", help="Compare with the config file alone: no control, no measured traffic.")
     ] = False,
     force: ForceOption = False,
+    token: TokenOption = None,
 ) -> None:
     """Say what FILE would move before it moves. Exit status 0: it holds; 1: it would not hold; 78: FILE is wrong."""
     if is_offline:
         found = _offline(deployment_or_exit(config), _as_if_at(config, file))
     else:
-        found = _asked_for_plan(Control(config), file)
+        found = _asked_for_plan(Control(config, token), file)
     _show(found, as_json=as_json)
     if found["impossible"] or (found["refusals"] and not force):
         raise typer.Exit(EXIT_REFUSED)
@@ -55,14 +57,15 @@ def apply(
     force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """Roll FILE out: canary, POP by POP, weights in steps, back by itself when a step does not hold.
 
     Exit status 0: done; 1: refused; 3: rolled back; 78: FILE is wrong.
     """
-    control = Control(config)
+    control = Control(config, token)
     if dry_run:
-        plan(file, config, force=force)
+        plan(file, config, force=force, token=token)
         return
     try:
         begun = control.post("apply", {"text": _text(file), "name": str(file), "force": force}, PLAN_TIMEOUT_S)
@@ -77,9 +80,10 @@ def rollback(
     version: Annotated[int | None, typer.Argument(help="A number of `headwater history`; default: the one before.")] = None,
     force: ForceOption = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """Stop the rollout that is under way; else roll a former version out, as `apply` would."""
-    control = Control(config)
+    control = Control(config, token)
     try:
         begun = control.post("rollback", {"version": version, "force": force}, PLAN_TIMEOUT_S)
     except (Refusal, NoControl) as error:

@@ -1,4 +1,4 @@
-"""Control as the commands ask it: with control's own token, errors as one sentence each."""
+"""Control as the commands ask it: with an operator's token, errors as one sentence each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import typer
 import yaml
 
-from headwater.runtime.nodetoken import NODE_HEADER, token_file
+from headwater.cli.credentials import found_token
 from headwater.settings.units import parse_address
 
 TIMEOUT_S = 30.0
@@ -36,10 +36,11 @@ class Refusal(Exception):
 
 
 class Control:
-    """Where control listens and what proves that the asker may order. The rest of the config file may be wrong."""
+    """Where control listens, and the operator's token. The rest of the config file may be wrong."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, token: str | None = None) -> None:
         self._config = config
+        self._given = token
         try:
             content = yaml.safe_load(config.read_text(encoding="utf-8"))
             self.url = parse_address(content["control"]["listen"]).url
@@ -76,11 +77,9 @@ class Control:
         return dict(answer)
 
     def _headers(self) -> dict[str, str]:
-        file = token_file(self.data, "control")
-        try:
-            return {NODE_HEADER: file.read_text(encoding="ascii").strip(), LOGIN_HEADER: login_name()}
-        except OSError as error:
-            fail(f"{file} cannot be read ({error.strerror}): run this where control runs, as the user who runs it.")
+        """Without a token when none is found: control then says how to get one."""
+        token = found_token(self.url, self._given, "operator", self.data)
+        return {LOGIN_HEADER: login_name(), **({"Authorization": f"Bearer {token}"} if token else {})}
 
 
 class NoControl(Exception):

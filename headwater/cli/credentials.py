@@ -35,17 +35,22 @@ def note_lab(address: str, data: Path) -> None:
     draft.replace(link)
 
 
-def found_token(address: str, given: str | None, owner: str = "creator") -> str | None:
-    """The token's text for `address`; None when none is known. Raises typer.BadParameter for a text that is no token."""
+def found_token(address: str, given: str | None, owner: str = "creator", data: Path | None = None) -> str | None:
+    """The token's text for `address`; None when none is known. Raises typer.BadParameter for a text that is no token.
+
+    `data` is the data folder of the deployment at that address, where the command knows its config file.
+    """
     if given:
         try:
             return parse_token(given).text
         except InvalidToken as error:
             raise typer.BadParameter(str(error), param_hint="--token or HEADWATER_TOKEN") from error
-    try:
-        return parse_token((_link(address) / "tokens" / owner).read_text(encoding="ascii")).text
-    except (OSError, InvalidToken, UnicodeDecodeError):
-        return None
+    for folder in (_link(address), *([data] if data is not None else [])):
+        try:
+            return parse_token((folder / "tokens" / owner).read_text(encoding="ascii")).text
+        except (OSError, InvalidToken, UnicodeDecodeError):
+            continue
+    return None
 
 
 def _link(address: str) -> Path:

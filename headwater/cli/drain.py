@@ -10,6 +10,7 @@ import typer
 
 from headwater.cli.apply import PLAN_TIMEOUT_S, ForceOption, follow
 from headwater.cli.controlapi import EXIT_REFUSED, Control, NoControl, Refusal, fail
+from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption
 from headwater.cli.planning import console_for_plans, show_plan
 
@@ -26,9 +27,10 @@ def drain(
     gently: GentlyOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
+    token: TokenOption = None,
 ) -> None:
     """Send no more viewers to these POPs or edges, until they are undrained. The config file stays as it is."""
-    _order(Control(config), names, drained=True, gently=gently, force=force, dry_run=dry_run)
+    _order(Control(config, token), names, drained=True, gently=gently, force=force, dry_run=dry_run)
 
 
 def undrain(
@@ -37,9 +39,10 @@ def undrain(
     gently: GentlyOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
+    token: TokenOption = None,
 ) -> None:
     """Send viewers to these POPs or edges again, by their weights in the config file."""
-    _order(Control(config), names, drained=False, gently=gently, force=force, dry_run=dry_run)
+    _order(Control(config, token), names, drained=False, gently=gently, force=force, dry_run=dry_run)
 
 
 def _order(control: Control, names: list[str], *, drained: bool, gently: bool, force: bool, dry_run: bool) -> None:
@@ -67,12 +70,13 @@ def audit(
     config: ConfigOption,
     limit: Annotated[int, typer.Option(help="Lines, newest first.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line each.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """Show who changed what, when, and from where."""
     from headwater.cli.history import when
 
     try:
-        lines = Control(config).get("audit", limit=str(limit))["lines"]
+        lines = Control(config, token).get("audit", limit=str(limit))["lines"]
     except (NoControl, Refusal) as error:
         fail(str(error))
     for line in lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -13,8 +14,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from headwater.cli.controlapi import EXIT_NOT_DONE, fail
 from headwater.cli.node import ConfigOption, deployment_or_exit
-from headwater.cli.purge import EXIT_NOT_DONE, control_token
 from headwater.rules.names import bucket_of, logical_host
 from headwater.rules.steering import steer
 from headwater.runtime.nodetoken import NODE_HEADER, token_file
@@ -52,6 +53,15 @@ def explain(
         print(json.dumps(told, indent=2))
     else:
         _show(told)
+
+
+def control_token(data: Path) -> str:
+    """Control's own token, by which caches know who asks. Exits with one sentence when it cannot be read."""
+    file = token_file(data, "control")
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        fail(f"{file} cannot be read ({error.strerror}): run this where control runs, as the user who runs it.")
 
 
 async def _explained(wanted: ObjectUrl, deployment: Deployment, token: str, region: str | None, all_edges: bool) -> JsonObject:

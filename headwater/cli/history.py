@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli.controlapi import Control, ordered
+from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption
 from headwater.cli.planning import PLAIN_WIDTH
 
@@ -21,9 +22,10 @@ def history(
     config: ConfigOption,
     version: Annotated[int | None, typer.Argument(help="Print this version's file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """List the versions of the config: who, when, how it came, what became of it."""
-    control = Control(config)
+    control = Control(config, token)
     if version is not None:
         found = ordered(control, f"versions/{version}")
         print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else found["text"], end="\n" if as_json else "")
@@ -48,9 +50,10 @@ def diff(
     config: ConfigOption,
     first: Annotated[int | None, typer.Argument(help="A version; default: the one before the one in force.")] = None,
     second: Annotated[str | None, typer.Argument(help="Another version, or a file; default: the one in force.")] = None,
+    token: TokenOption = None,
 ) -> None:
     """Show what is between two versions, or a version and a file."""
-    control = Control(config)
+    control = Control(config, token)
     versions = ordered(control, "versions")
     in_force = versions["in_force"] or 0
     applied = [one["number"] for one in versions["versions"] if one["outcome"] == "applied" and one["number"] < in_force]

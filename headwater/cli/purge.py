@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from headwater.cli.node import ConfigOption, deployment_or_exit
-from headwater.runtime.nodetoken import NODE_HEADER, token_file
+from headwater.cli.controlapi import EXIT_NOT_DONE, Control, NoControl, Refusal, fail
+from headwater.cli.credentials import TokenOption
+from headwater.cli.node import ConfigOption
 
 TIMEOUT_S = 15.0
 EXIT_MISSING = 1
-EXIT_NOT_DONE = 2
 
 
 def purge(
@@ -28,6 +26,7 @@ def purge(
     video: Annotated[str | None, typer.Option(help="All objects of this video.")] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Keep them, but ask for them anew at their next use.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Control's whole answer, for scripts.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """Purge objects from all caches. Exit status 0: every cache acknowledged; 1: some are missing; 2: nothing was done."""
     given = {"url": url, "prefix": prefix, "tag": tag, "video": video}
@@ -35,37 +34,17 @@ def purge(
     if len(body) != 1:
         print("Say what to purge: a URL, or one of --prefix, --tag and --video.", file=sys.stderr)
         raise typer.Exit(EXIT_NOT_DONE)
-    deployment = deployment_or_exit(config)
-    answer = _ordered(deployment.control.listen.url, control_token(deployment.data), {**body, "soft": soft}, config)
+    try:
+        answer = Control(config, token).post("purge", {**body, "soft": soft}, TIMEOUT_S)
+    except NoControl as error:
+        fail(str(error))
+    except Refusal as refusal:
+        fail(f"Nothing was purged: {refusal}")
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
         _show(answer)
     raise typer.Exit(EXIT_MISSING if answer["missing"] else 0)
-
-
-def control_token(data: Path) -> str:
-    """Control's own token, which only the deployment's user can read. Exits with one sentence when it cannot be read."""
-    file = token_file(data, "control")
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        why = f"{file} cannot be read ({error.strerror}): run this where control runs, as the user who runs it."
-        print(why, file=sys.stderr)
-        raise typer.Exit(EXIT_NOT_DONE) from error
-
-
-def _ordered(url: str, token: str, body: dict[str, Any], config: Path) -> dict[str, Any]:
-    try:
-        reply = httpx.post(f"{url}/api/v1/purge", json=body, headers={NODE_HEADER: token}, timeout=TIMEOUT_S, trust_env=False)
-        answer = reply.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
-        print(f"Control does not answer at {url} ({error}): start it with `headwater up {config}`.", file=sys.stderr)
-        raise typer.Exit(EXIT_NOT_DONE) from error
-    if reply.status_code != 200:
-        print(f"Nothing was purged: {answer.get('detail', reply.text)}", file=sys.stderr)
-        raise typer.Exit(EXIT_NOT_DONE)
-    return dict(answer)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headwater.cli.controlapi import Control, NoControl, Refusal, fail
+from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption
-from headwater.settings.units import parse_address
 
 TIMEOUT_S = 5.0
 EXIT_NO_ANSWER = 1
@@ -29,16 +26,13 @@ HEALTH_STYLES = {"up": "green", "down": "bold red", "unknown": "yellow"}
 def status(
     config: ConfigOption,
     as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON, for scripts.")] = False,
+    token: TokenOption = None,
 ) -> None:
-    """Show nodes, health, traffic and config problems as control sees them. Exit status 1 when control does not answer."""
-    url = _control_url(config)
+    """Show nodes, health, traffic and config problems as control sees them. Exit status 1: there is no answer."""
     try:
-        answer = httpx.get(f"{url}/api/v1/status", timeout=TIMEOUT_S, trust_env=False)
-        answer.raise_for_status()
-        tree = answer.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
-        print(f"Control does not answer at {url} ({error}): start it with `headwater up {config}`.", file=sys.stderr)
-        raise typer.Exit(EXIT_NO_ANSWER) from error
+        tree = Control(config, token).get("status", TIMEOUT_S)
+    except (NoControl, Refusal) as error:
+        fail(str(error), EXIT_NO_ANSWER)
     if as_json:
         print(json.dumps(tree, indent=2, ensure_ascii=False))
         return
@@ -47,15 +41,6 @@ def status(
         console = Console(width=PLAIN_WIDTH)
     for part in rendered(tree):
         console.print(part)
-
-
-def _control_url(config: Path) -> str:
-    """Control's address alone: the status is wanted most when the rest of the file is wrong."""
-    try:
-        return parse_address(yaml.safe_load(config.read_text(encoding="utf-8"))["control"]["listen"]).url
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        print(f"{config} does not say where control listens (control.listen): {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_NO_ANSWER) from error
 
 
 def rendered(tree: dict[str, Any]) -> Iterable[Table | Text]:

@@ -1,4 +1,4 @@
-"""`headwater tokens create|list|revoke`: API tokens of creators, kept by the origin's catalogue."""
+"""`headwater tokens create|list|revoke`: API tokens of creators, kept by the catalogue, and of operators, kept by control."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from control.tokenbook import TokenBook, TokenBookError, book_of
 from headwater.cli.node import ConfigOption, deployment_or_exit
 from headwater.rules.apitokens import (
+    CONTROL_SCOPES,
     DRAWN_BYTES,
-    ORIGIN_SCOPES,
     InvalidToken,
     StoredToken,
     draw_token,
@@ -41,24 +42,31 @@ commands = typer.Typer(name="tokens", help="API tokens: who may upload and manag
 
 @commands.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="Whose token it is: uploads belong to this name.")],
+    name: Annotated[str, typer.Argument(help="Whose token it is: uploads belong to this name, the audit log tells it.")],
     config: ConfigOption,
-    scope: Annotated[list[str], typer.Option(help="upload: own uploads; manage: everybody's uploads and videos.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="upload: own uploads; manage: everybody's uploads and videos; view: control's state; operate: change it too."
+        ),
+    ],
     lasts: Annotated[str | None, typer.Option(help="How long it holds, such as `90 d`; until it is revoked without it.")] = None,
 ) -> None:
     """Make a token and print it: it is shown once, only its digest is kept."""
     now = time.time()
     try:
-        scopes = parse_scopes(scope, ORIGIN_SCOPES)
+        scopes = parse_scopes(scope)
         expires_at = now + parse_duration_s(lasts) if lasts is not None else None
         owner = parse_name(name)
     except (InvalidToken, ValueError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_NOT_DONE) from error
     token = draw_token(secrets.token_bytes(DRAWN_BYTES))
-    _in_catalogue(
-        deployment_or_exit(config), _keeping(StoredToken(token.id, owner, token.secret_sha256, scopes, now, expires_at))
-    )
+    stored, deployment = StoredToken(token.id, owner, token.secret_sha256, scopes, now, expires_at), deployment_or_exit(config)
+    if scopes <= CONTROL_SCOPES:
+        _in_book(deployment, lambda book: book.keep(stored))
+    else:
+        _in_catalogue(deployment, _keeping(stored))
     print(token.text)
     print(f"Keep it now: it is not shown again. `headwater tokens revoke {token.id}` ends it.", file=sys.stderr)
 
@@ -66,7 +74,8 @@ def create(
 @commands.command("list")
 def list_tokens(config: ConfigOption, as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
     """List the tokens, revoked and expired ones too; their secrets are not known to anybody here."""
-    tokens = _in_catalogue(deployment_or_exit(config), _listed)
+    deployment = deployment_or_exit(config)
+    tokens = [*_in_book(deployment, TokenBook.all), *_in_catalogue(deployment, _listed)]
     if as_json:
         print(json.dumps([_facts(token) for token in tokens], indent=2))
         return
@@ -82,7 +91,9 @@ def list_tokens(config: ConfigOption, as_json: Annotated[bool, typer.Option("--j
 def revoke(token_id: Annotated[str, typer.Argument(help="The token's id, or the whole token.")], config: ConfigOption) -> None:
     """End a token: the next request that shows it is refused."""
     wanted = token_id.removeprefix("hw_").partition("_")[0]
-    if not _in_catalogue(deployment_or_exit(config), _revoking(wanted)):
+    deployment = deployment_or_exit(config)
+    revoked = _in_book(deployment, lambda book: book.revoke(wanted, time.time()))
+    if not revoked and not _in_catalogue(deployment, _revoking(wanted)):
         print(f"There is no token {wanted}: `headwater tokens list` shows those that there are.", file=sys.stderr)
         raise typer.Exit(EXIT_UNKNOWN)
     print(f"Token {wanted} is refused from now on.")
@@ -99,6 +110,14 @@ def _in_catalogue(deployment: Deployment, work: Callable[[AsyncEngine], Awaitabl
     try:
         return asyncio.run(run())
     except CannotStart as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(EXIT_NOT_DONE) from error
+
+
+def _in_book(deployment: Deployment, work: Callable[[TokenBook], T]) -> T:
+    try:
+        return work(book_of(deployment))
+    except TokenBookError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_NOT_DONE) from error
 

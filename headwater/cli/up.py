@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from control.ownertoken import ensure_operator_token
+from control.tokenbook import TokenBookError
 from headwater.cli.credentials import note_lab
 from headwater.cli.demo import DemoFailed, show_demo
 from headwater.cli.node import deployment_or_exit
@@ -41,7 +43,7 @@ def up(
             _exit_unless_ready(deployment, config, wait_s=LEFT_BEHIND_S if was_killed else 0.0)
             token = _make_secrets(deployment)
             status = asyncio.run(_run(deployment, config, demo, token))
-    except (InUse, CannotStart) as error:
+    except (InUse, CannotStart, TokenBookError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_CANNOT_START) from error
     except PermissionError as error:
@@ -76,12 +78,13 @@ def _problems(deployment: Deployment, config: Path) -> list[str]:
 
 
 def _make_secrets(deployment: Deployment) -> str:
-    """Node tokens and a first signing key, so that all nodes find them when they start. Returns the creator's API token."""
+    """Tokens and a first signing key, so that all nodes find them when they start. Returns the creator's API token."""
     for node in nodes_of(deployment):
         read_token(deployment.data, node)
     KeyRing(deployment.data / deployment.signing.keys).ensure(deployment.signing.algorithm)
     token = asyncio.run(ensure_creator_token(deployment)).text
-    for address in {deployment.origin.public_url, deployment.origin.api.listen.url}:
+    ensure_operator_token(deployment)
+    for address in {deployment.origin.public_url, deployment.origin.api.listen.url, deployment.control.listen.url}:
         note_lab(address, deployment.data)
     return token
 

@@ -10,6 +10,7 @@ import httpx
 import typer
 
 from headwater.cli.controlapi import Control, fail, ordered
+from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption, deployment_or_exit
 from headwater.cli.videoobjects import NoObjects, objects_of_video
 from headwater.settings.units import parse_rate_bps
@@ -30,6 +31,7 @@ def warm(
     concurrency: Annotated[int, typer.Option(help="Objects that an edge fetches at once.", min=1, max=64)] = 4,
     bandwidth: Annotated[str, typer.Option(help="Rate at which an edge fetches.")] = "200 Mbit/s",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+    token: TokenOption = None,
 ) -> None:
     """Fetch objects into caches ahead of their viewers. Exit status 0: all are there; 1: some are not; 2: nothing was done."""
     try:
@@ -37,7 +39,7 @@ def warm(
     except ValueError as error:
         fail(f"--bandwidth: {error}")
     wanted = _wanted(config, urls or [], video, listed)
-    control, total = Control(config), _Total()
+    control, total = Control(config, token), _Total()
     for start in range(0, len(wanted), AT_ONCE):
         order: dict[str, Any] = {"urls": wanted[start : start + AT_ONCE], "concurrency": concurrency, "bandwidth_bps": rate_bps}
         if edges:

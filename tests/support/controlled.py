@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 import yaml
 
+from control.ownertoken import ensure_operator_token
 from headwater.runtime.httpsite import admin_app, serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import NODE_HEADER, read_token
@@ -37,6 +38,11 @@ class Lab:
         return NodeContext(node, self.deployment, LOG, self.file)
 
     @property
+    def operator(self) -> dict[str, str]:
+        """What an operator's requests carry."""
+        return {"Authorization": f"Bearer {ensure_operator_token(self.deployment).text}"}
+
+    @property
     def url(self) -> str:
         return self.deployment.control.listen.url
 
@@ -53,7 +59,7 @@ class Lab:
         return snapshot
 
     async def status(self) -> dict[str, Any]:
-        async with self.http.get(f"{self.url}/api/v1/status") as reply:
+        async with self.http.get(f"{self.url}/api/v1/status", headers=self.operator) as reply:
             assert reply.status == 200
             tree: dict[str, Any] = await reply.json()
             return tree
@@ -89,6 +95,7 @@ async def controlled_lab(folder: Path) -> AsyncIterator[Lab]:
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     deployment = load_deployment(file)
     KeyRing(deployment.data / deployment.signing.keys).ensure("ed25519")
+    ensure_operator_token(deployment)
     async with aiohttp.ClientSession() as http:
         yield Lab(file, deployment, http)
 

@@ -22,6 +22,7 @@ import dns.rdatatype
 import httpx
 import yaml
 
+from control.ownertoken import ensure_operator_token
 from headwater.runtime.nodeprocess import NodeProcess, log_files
 from headwater.runtime.nodetoken import read_token
 from headwater.runtime.supervisor import START_S, STOP_ORDER, wait_until_healthy
@@ -34,6 +35,7 @@ from tests.support.deployments import ROOT, lab_config
 
 STOP_S = 15.0
 TAIL_LINES = 15
+CREATORS_COMMANDS = ("upload", "video")
 JsonObject = dict[str, Any]
 
 
@@ -46,6 +48,7 @@ class Lab:
         self.processes: dict[str, NodeProcess] = {}
         self.http = httpx.AsyncClient(trust_env=False, timeout=30.0)
         self.token = ""  # the creator's
+        self.operator: dict[str, str] = {}  # what an operator's requests to control carry
 
     @property
     def api(self) -> str:
@@ -142,10 +145,11 @@ class Lab:
 
     def headwater(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs the real command in the repository, without a terminal. Blocks: call it in a thread."""
+        token = self.token if arguments[0] in CREATORS_COMMANDS else ""  # control's are found in the data folder
         return subprocess.run(
             [sys.executable, "-m", "headwater", *arguments],
             cwd=ROOT,
-            env={**os.environ, "XDG_STATE_HOME": str(self.config.parent / "state"), "HEADWATER_TOKEN": self.token},
+            env={**os.environ, "XDG_STATE_HOME": str(self.config.parent / "state"), "HEADWATER_TOKEN": token},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -182,6 +186,7 @@ async def running_lab(
         read_token(data, node)
     KeyRing(data / lab.deployment.signing.keys).ensure(lab.deployment.signing.algorithm)
     lab.token = (await ensure_creator_token(lab.deployment)).text
+    lab.operator = {"Authorization": f"Bearer {ensure_operator_token(lab.deployment).text}"}
     try:
         await lab.start(*(nodes if nodes is not None else nodes_of(lab.deployment)))
         yield lab
