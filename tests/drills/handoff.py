@@ -116,7 +116,7 @@ async def ask_all(lab: Lab, edge: str, wanted: Sequence[str]) -> tuple[list[floa
 
 async def until_up(lab: Lab) -> None:
     async def up() -> bool:
-        tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status")).json()
+        tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status", headers=lab.operator)).json()
         return all(node["health"] == "up" and node["current"] for node in tree["nodes"] if node["name"] in NODES)
 
     await ask_until_true(up)

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from tests.integration.control.test_rollout_processes import (
     NODES,
     STAGING,
@@ -47,7 +46,7 @@ async def run(folder: Path, orders: int) -> None:
                 begun = await lab.http.post(
                     f"{lab.deployment.control.listen.url}/api/v1/apply",
                     json={"text": file.read_text(), "name": file.name},
-                    headers={NODE_HEADER: read_token(lab.deployment.data, "control")},
+                    headers=lab.operator,
                 )
                 assert begun.status_code == 202, begun.text
                 killed, seen = 0, -1

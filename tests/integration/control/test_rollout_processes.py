@@ -82,7 +82,7 @@ def wanted(lab: Lab, name: str, change: Any) -> Path:
 async def until_all_up(lab: Lab) -> None:
     async def up() -> bool:
         with contextlib.suppress(Exception):
-            tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status")).json()
+            tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status", headers=lab.operator)).json()
             return all(node["health"] == "up" and node["current"] for node in tree["nodes"] if node["name"] in NODES)
         return False
 
@@ -157,7 +157,7 @@ async def in_any_order(lab: Lab, orders: int) -> None:
         lab.deployment = load_deployment(lab.config)
         await lab.start(*order)
         await until_all_up(lab)
-        tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status")).json()
+        tree = (await lab.http.get(f"{lab.deployment.control.listen.url}/api/v1/status", headers=lab.operator)).json()
         assert next(node for node in tree["nodes"] if node["name"] == "iad-1")["weight"] == 100
         assert {pop["name"]: pop["weight"] for region in tree["regions"] for pop in region["pops"]} == {"fra": 100, "iad": 40}
         listed = await headwater(lab, "history", "--json")
