@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -27,7 +29,16 @@ from headwater.rules.requesttarget import BadTarget, parse_target
 
 # RFC 9110 section 9.2.1; every other method may change something (RFC 9111 section 4.4 counts unknown ones in).
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"))
+OWN_INVALIDATION: Final = 1  # each request with effects invalidates its own URL once
 PASSING_PARENTS: Final = 1  # a request with effects is never sent twice
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """How often the object `key` was invalidated since it is watched."""
+
+    key: str
+    count: int = 0
 
 
 class Invalidation:
@@ -39,6 +50,7 @@ class Invalidation:
     MESSAGE: Final = "invalidate"
 
     def __init__(self, store: Store, fills: Fills, siblings: Siblings | None) -> None:
+        self._watches: set[Watch] = set()
         self._store = store
         self._fills = fills
         self._siblings = siblings
@@ -51,11 +63,23 @@ class Invalidation:
         if self._siblings is not None:
             await self._siblings.tell({"kind": self.MESSAGE, "keys": keys})
 
+    @contextmanager
+    def watching(self, key: str) -> Iterator[Watch]:
+        """Counts the invalidations of `key` while the context lasts."""
+        watch = Watch(key)
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
     async def _on_message(self, message: Message) -> None:
         await self._invalidate_here([str(key) for key in message["keys"]])
 
     async def _invalidate_here(self, keys: Iterable[str]) -> None:
         for key in keys:
+            for watch in self._watches:
+                watch.count += watch.key == key
             self._fills.forget(key)
             await self._store.discard(key)
 
@@ -71,6 +95,10 @@ class Passing:
 
     async def respond(self, exchange: Exchange, key: str, parents: tuple[Parent, ...]) -> web.StreamResponse:
         """Answers the exchange with the parent's answer to this very request. Raises Refused."""
+        with self._invalidation.watching(key) as watch:
+            return await self._respond(exchange, key, parents, watch)
+
+    async def _respond(self, exchange: Exchange, key: str, parents: tuple[Parent, ...], watch: Watch) -> web.StreamResponse:
         assert exchange.site is not None
         if exchange.method == "CONNECT":
             raise Refused(405, "method_not_allowed", "this is no tunnel")
@@ -95,7 +123,8 @@ class Passing:
             exchange.cache_status = CacheStatus(exchange.node, Outcome.PASS, fwd_status=answer.status)
             if not _may_keep(exchange, key, answer):
                 return await relay(exchange, answer)
-            return await _relay_and_keep(exchange, answer, PostKeeping(self._store, key, answer, asked_at, accounted))
+            keeping = PostKeeping(self._store, key, answer, asked_at, accounted)
+            return await _relay_and_keep(exchange, answer, keeping, watch)
         finally:
             answer.close()
 
@@ -105,11 +134,12 @@ class Passing:
         await self._invalidation.invalidate(keys)
 
 
-async def _relay_and_keep(exchange: Exchange, answer: ParentAnswer, keeping: PostKeeping) -> web.StreamResponse:
+async def _relay_and_keep(exchange: Exchange, answer: ParentAnswer, keeping: PostKeeping, watch: Watch) -> web.StreamResponse:
     answer.tap = keeping.take
     try:
         response = await relay(exchange, answer)
-        await keeping.keep()
+        if watch.count <= OWN_INVALIDATION:  # else another request changed the object, perhaps after this one did
+            await keeping.keep()
         return response
     finally:
         keeping.close()

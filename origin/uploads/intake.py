@@ -139,6 +139,7 @@ class Intake:
         `digests` are the creator's SHA-256 (hex) by part number. A store that does not learn them when parts arrive (S3)
         checks them now; the others have checked them, and say so when they differ.
         """
+        await self._in_parts(creator, video_id)  # who takes a turn ends the request that has it: strangers get none
         async with self.turns.take(video_id):
             upload = await self._in_parts(creator, video_id)
             if upload.completed_at is None:
@@ -147,6 +148,7 @@ class Intake:
 
     async def discard(self, creator: Creator, video_id: VideoId) -> None:
         """Ends an upload that is not completed, and forgets its video. Raises UploadRefused."""
+        await find_upload(self.catalogue, creator, video_id)
         async with self.turns.take(video_id):
             upload = await find_upload(self.catalogue, creator, video_id)
             if not await self._forget(upload):

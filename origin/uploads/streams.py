@@ -99,11 +99,13 @@ class Streams:
 
     async def state(self, creator: Creator, video_id: VideoId) -> StreamState:
         """How far it is. Ends a request that still appends: its client asks because it lost that one. Raises UploadRefused."""
+        await self.upload(creator, video_id)  # a stranger's question must not end it
         async with self._intake.turns.take(video_id):
             return await self._finished_if_whole(creator, await self.upload(creator, video_id))
 
     async def append(self, creator: Creator, video_id: VideoId, append: Append) -> StreamState:
         """Stores the bytes; finishes the upload when all are there. Raises UploadRefused, Interrupted."""
+        await self.upload(creator, video_id)
         async with self._intake.turns.take(video_id) as displaced:
             upload = await self._sized(await self.upload(creator, video_id), append.size)
             await self._parts.begin(upload.id)  # again, if a kill came between its row and this

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import stat
 import time
@@ -129,3 +130,31 @@ async def test_a_lab_makes_its_owners_token_once_and_anew_when_it_was_revoked(de
         async with writing(api.catalogue) as connection:
             await revoke_token(connection, first.id, 1.0)
     assert await ensure_creator_token(deployment) != first
+
+
+async def test_a_strangers_requests_do_not_end_an_append_that_is_under_way(api: RunningApi) -> None:
+    bob = bearer(await token_of(api, "bob", Scope.UPLOAD)) | {"Tus-Resumable": "1.0.0"}
+    fields = {"Tus-Resumable": "1.0.0", "Upload-Length": "10"}
+    begun = await api.creator.ask("POST", "/upload/tus", headers=fields)
+    video_id = begun.headers["Headwater-Video"]
+    path, appending = f"/upload/tus/{video_id}", {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    address = api.deployment.origin.api.listen
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    said = {"Host": str(address), "Content-Length": "10", "Expect": "100-continue", **bearer(api.token), **fields, **appending}
+    writer.write(
+        "".join([f"PATCH {path} HTTP/1.1\r\n", *(f"{name}: {text}\r\n" for name, text in said.items()), "\r\n"]).encode()
+    )
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n"), "the append has its turn"
+    for method, asked, headers in (
+        ("HEAD", path, {}),
+        ("PATCH", path, appending),
+        ("DELETE", path, {}),
+        ("DELETE", f"/api/v1/videos/{video_id}/upload", {}),
+        ("POST", f"/api/v1/videos/{video_id}/upload/complete", {}),
+    ):
+        assert (await api.creator.ask(method, asked, headers={**bob, **headers})).status == 403, (method, asked)
+    writer.write(bytes(10))
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert (b" 204 " in head, b"Upload-Offset: 10" in head) == (True, True), head

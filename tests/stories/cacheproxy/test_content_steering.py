@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.settings.snapshot import PublishedKey, Snapshot
+from headwater.settings.topology import Property
 from signer.grant import Algorithm, Grant, KeyId, SigningKey, mint
 from tests.support.deployments import lab_deployment
 from tests.support.proxies import RunningEdge, running_edge, with_parents
@@ -87,3 +88,11 @@ async def test_an_edge_serves_under_its_own_name_and_offers_named_edges_by_it(tm
             assert status == 200
             assert json.loads(body)["PATHWAY-CLONES"][0]["URI-REPLACEMENT"] == {"HOST": "iad-1.other.example"}
             assert (await edge.get(f"/{GRANT}{PATH}", Host="iad-1.other.example"))[0] == 421
+
+
+async def test_an_ordinary_sites_path_of_that_form_is_the_sites_own(tmp_path: Path) -> None:
+    async with scripted_parent(serving(b"the site's")) as parent:
+        site = Property(hosts=["www.test"], signed=False, parent=parent.address.url, shielded=False, cors=False)
+        deployment = lab_deployment(tmp_path).model_copy(update={"properties": {"site": site}})
+        async with running_edge(Snapshot(version=1, deployment=deployment), tmp_path) as edge:
+            assert (await edge.get(PATH))[2] == b"the site's"

@@ -75,3 +75,27 @@ async def test_an_answer_that_breaks_off_is_not_kept(deployment: Deployment, tmp
         with pytest.raises(Exception, match="payload"):
             await post(edge, "/a")
         assert (await edge.get("/a"))[2] == b"whole"
+
+
+async def test_an_answer_that_another_change_overtakes_is_not_kept(deployment: Deployment, tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.line.startswith("POST"):
+            writer.write(header("200 OK", LIFE, "Content-Location: /a", "Content-Length: 6") + b"be")
+            await writer.drain()
+            await go_on.wait()
+            writer.write(b"fore")
+        elif asked.line.startswith("PUT"):
+            writer.write(header("204 No Content"))
+        else:
+            writer.write(header("200 OK", LIFE, "Content-Length: 5") + b"after")
+
+    async with site(deployment, tmp_path, slowly) as (_, edge):
+        async with edge.client.post(edge.url("/a"), data=b"question") as posted:
+            assert await posted.content.readexactly(2) == b"be"
+            async with edge.client.put(edge.url("/a"), data=b"changed") as changed:
+                assert changed.status == 204
+            go_on.set()
+            assert await posted.content.readexactly(4) == b"fore"
+        assert (await edge.get("/a"))[2] == b"after"
