@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -33,6 +34,12 @@ class IdempotencyKey:
 
     key: str
     request_sha256: str
+
+    def of(self, creator: Creator) -> IdempotencyKey:
+        """The key as it is kept: two creators who draw the same one do not meet."""
+        if creator.name is None:
+            return self
+        return IdempotencyKey(hashlib.sha256(f"{creator.name}\n{self.key}".encode()).hexdigest(), self.request_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Beginning:
         """A new upload, or the one that `key` stands for already. Raises UploadRefused."""
         video = wanted.video(video_id_from_bits(self._random_bytes(VIDEO_ID_BYTES)))
         plan = self._plan(wanted, video.size_bytes)
+        key = key.of(creator) if key is not None else None
         if (known := await self._remembered(key)) is not None:
             return known
         new = NewUpload(video, plan.part_size_bytes, creator.name, wanted.dialect, wanted.form, wanted.said)

@@ -158,3 +158,14 @@ async def test_a_strangers_requests_do_not_end_an_append_that_is_under_way(api: 
     writer.close()
     await writer.wait_closed()
     assert (b" 204 " in head, b"Upload-Offset: 10" in head) == (True, True), head
+
+
+async def test_an_idempotency_key_is_its_creators_own(api: RunningApi) -> None:
+    tokens = [await token_of(api, name, Scope.UPLOAD) for name in ("ann", "bob")]
+    ids = []
+    for token in [*tokens, *tokens]:
+        headers = {**bearer(token), "Idempotency-Key": "clip-1"}
+        answer = await api.creator.ask("POST", "/api/v1/videos", json=SAID, headers=headers)
+        assert answer.status == 201, answer
+        ids.append(answer.body["video_id"])
+    assert (ids[:2] == ids[2:], len(set(ids))) == (True, 2)
