@@ -276,7 +276,10 @@ class FastLane:
             return False
         site = said.permit.site
         # A path that is the key of a stored object is in normal form: `parse_target` would leave it as it is.
-        stored = self._store.in_ram(site.name + path)
+        key = site.name + path
+        if key in self._store.ahead.unused:  # the ordinary handler notes that it was of use, and what to fetch next
+            return False
+        stored = self._store.in_ram(key)
         if stored is None or not isinstance(stored.body, RamBody):
             return False
         metadata, body = stored.metadata, stored.body.data

@@ -49,6 +49,10 @@ class Fills:
             fill.forgotten = True
 
     @property
+    def under_way(self) -> int:
+        return len(self._tasks)
+
+    @property
     def busy(self) -> bool:
         return bool(self._tasks)
 

@@ -68,6 +68,20 @@ WARM_SOURCE = counter(
     "headwater_warm_source_total", "Objects that other caches asked this one for, to have them ahead, by outcome.", ["outcome"]
 )
 
+AHEAD_BYTES = counter(
+    "headwater_ahead_bytes_total", "Body bytes that came before anybody asked for them, by why they were fetched.", ["why"]
+)
+AHEAD_USED_BYTES = counter(
+    "headwater_ahead_used_bytes_total",
+    "Bytes of objects fetched ahead that were then asked for, by why they were fetched.",
+    ["why"],
+)
+PREFETCH_SKIPPED = counter(
+    "headwater_prefetch_skipped_total",
+    "Objects that viewers will want next and that were not fetched ahead, by reason.",
+    ["reason"],
+)
+
 WORKER_ASKS = counter(
     "headwater_worker_asks_total",
     "Objects that workers asked the owners of their keys for, by how these came by them.",

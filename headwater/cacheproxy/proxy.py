@@ -29,6 +29,7 @@ from headwater.cacheproxy.orders import fill_order, probing, slice_order
 from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
 from headwater.cacheproxy.passing import Invalidation, Passing
 from headwater.cacheproxy.pieces import Piece
+from headwater.cacheproxy.prefetching import Prefetcher
 from headwater.cacheproxy.roles import OwnAnswer, Refused, Role, Site, SpeakingRole
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
 from headwater.cacheproxy.sliceanswering import SliceAnswering
@@ -38,6 +39,7 @@ from headwater.cacheproxy.variants import Variants
 from headwater.cacheproxy.warming import Warmer
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
+from headwater.rules.prefetching import without_cmcd
 from headwater.rules.requesttarget import BadTarget, TargetRefusal, origin_form, parse_target
 from headwater.rules.slices import unknown_slice_key
 from headwater.runtime.httpsite import SERVER_NAME
@@ -84,6 +86,7 @@ class CachingProxy:
         self._gate = gate
         self.fills = Fills(client, store, settings, log)
         self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share)
+        self.prefetcher = Prefetcher(role, settings, store, self.fills, self.warmer, gate, siblings)
         self._policy = settings.slices.policy if settings.slices else None
         slices = SliceAnswering(node, store, self.fills, self._slice_order, settings)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl, slices)
@@ -160,10 +163,13 @@ class CachingProxy:
         return exchange.passage.path
 
     def _key(self, exchange: Exchange, site: Site, path: str) -> str:
-        """The cache key: property and path. A signed property's query is no part of the object and goes no further."""
+        """The cache key: property and path. A signed property's query is no part of the object and goes no further; nor does what
+        a player says of itself (CMCD) when it fetches from another site."""
         assert exchange.target is not None
-        query = "" if site.settings.signed or not exchange.target.query else f"?{exchange.target.query}"
-        exchange.key = f"{site.name}{path}{query}"
+        query = "" if site.settings.signed else exchange.target.query
+        if query and exchange.method in ("GET", "HEAD"):
+            query = without_cmcd(query)
+        exchange.key = f"{site.name}{path}{f'?{query}' if query else ''}"
         return exchange.key
 
     async def _respond(self, exchange: Exchange, site: Site, key: str) -> web.StreamResponse:
@@ -176,6 +182,7 @@ class CachingProxy:
     def _order(self, exchange: Exchange, key: str, stale: Metadata | None) -> FillOrder:
         assert exchange.site is not None
         self._spare()
+        self.prefetcher.give_way()
         parents = self._client.by_readiness(self._role.parents(key, exchange.site, exchange.snapshot))
         order = fill_order(exchange, key, parents, self._token, stale, self._settings.negative_ttl)
         order = probing(order, exchange, self._policy)
@@ -205,6 +212,7 @@ class CachingProxy:
         """The request's metrics and its line in the access log."""
         status = exchange.status or CLIENT_GONE
         outcome = exchange.outcome.value
+        self.prefetcher.answered(exchange)
         if exchange.for_worker:  # the worker that asked counts and logs the client's request
             WORKER_ASKS.labels(outcome).inc()
             return
@@ -291,7 +299,8 @@ async def _answer_preflight(exchange: Exchange, site: Site) -> web.StreamRespons
     if site.settings.cors:
         headers |= {
             "Access-Control-Allow-Methods": "GET, HEAD",
-            "Access-Control-Allow-Headers": "Range, If-None-Match, If-Modified-Since, If-Range, traceparent",
+            "Access-Control-Allow-Headers": "Range, If-None-Match, If-Modified-Since, If-Range, traceparent, "
+            "CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status",
             "Access-Control-Max-Age": "86400",
         }
     response = web.Response(status=204, headers=headers)
@@ -323,6 +332,7 @@ async def caching_proxy(
         try:
             yield proxy
         finally:
+            await proxy.prefetcher.close()
             await proxy.fills.close()
             await store.close()
             access_log.close()

@@ -11,12 +11,13 @@ from pathlib import Path
 from headwater.cacheproxy.diskstore import DiskStore
 from headwater.cacheproxy.hottest import hottest_of
 from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.metrics import LOOKUPS, RAM_BYTES, RAM_RESERVED
+from headwater.cacheproxy.metrics import AHEAD_BYTES, AHEAD_USED_BYTES, LOOKUPS, RAM_BYTES, RAM_RESERVED
 from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, OpenObject
 from headwater.cacheproxy.purges import Purges
 from headwater.cacheproxy.renewals import Renewals
 from headwater.cacheproxy.shares import WHOLE, Share
 from headwater.cacheproxy.spool import Spool
+from headwater.rules.aheaduse import AheadUse
 from headwater.rules.eviction import Ranking
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
@@ -83,6 +84,9 @@ class Store:
         self.purges = Purges(folder / "purges", log)
         self.max_object = settings.max_object
         self.share = share
+        self.ahead = AheadUse(
+            lambda why, count: AHEAD_BYTES.labels(why).inc(count), lambda why, count: AHEAD_USED_BYTES.labels(why).inc(count)
+        )
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
         self._uses: list[str] = []

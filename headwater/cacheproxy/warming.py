@@ -22,6 +22,7 @@ from headwater.cacheproxy.shares import WHOLE, Share
 from headwater.cacheproxy.spool import SpoolBroken
 from headwater.cacheproxy.store import Store, Stored
 from headwater.cacheproxy.variants import MARKER_STATUS
+from headwater.rules.aheaduse import Why
 from headwater.rules.fields import Fields
 from headwater.rules.fill import FillState
 from headwater.rules.freshness import Reuse, decide_reuse
@@ -68,14 +69,14 @@ class Warmer:
             while waiting:
                 wanted = waiting.pop()
                 await pace.turn()
-                pace.took(await self._warm(wanted, report))
+                pace.took(await self._warm(wanted, order.why, report))
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(order.concurrency, len(waiting))):
                 workers.create_task(work())
         return report
 
-    async def _warm(self, wanted: Wanted, report: WarmReport) -> int:
+    async def _warm(self, wanted: Wanted, why: Why, report: WarmReport) -> int:
         """Sees to one object; the bytes that it took."""
         place, _ = await self._store.peek(wanted.key)
         outcome, size_bytes, parent, reason = WarmOutcome.PRESENT, 0, None, ""
@@ -85,13 +86,14 @@ class Warmer:
             if site is None:
                 outcome, reason = WarmOutcome.FAILED, "of no property of this deployment"
             else:
-                outcome, size_bytes, parent, reason = await self._fetch(self._order(wanted, site, snapshot))
+                outcome, size_bytes, parent, reason = await self.fetch(self.order(wanted, site, snapshot), why)
         WARM_OBJECTS.labels(outcome).inc()
         WARM_BYTES.inc(size_bytes)
         report.note(wanted.key, outcome, size_bytes, parent, reason)
         return size_bytes
 
-    def _order(self, wanted: Wanted, site: Site, snapshot: Snapshot) -> FillOrder:
+    def order(self, wanted: Wanted, site: Site, snapshot: Snapshot) -> FillOrder:
+        """What a fill of the object is to ask."""
         parents = self._client.by_readiness(self._role.parents(wanted.key, site, snapshot))
         ours = all(parent.ours for parent in parents)
         own: Fields = ((NODE_HEADER, self._token), (PROPERTY_HEADER, site.name)) if ours else ()
@@ -106,9 +108,21 @@ class Warmer:
         path = wanted.key.removeprefix(site.name)
         return FillOrder(wanted.key, path, (*self._client.by_readiness(sources), *parents), (*own, *hop))
 
-    async def _fetch(self, order: FillOrder) -> tuple[WarmOutcome, int, str | None, str]:
-        """(outcome, bytes, who gave it, why not)."""
-        fill = self._fills.running(order.key) or self._fills.start(order)
+    async def fetch(self, order: FillOrder, why: Why) -> tuple[WarmOutcome, int, str | None, str]:
+        """(outcome, bytes, who gave it, why not). What nobody else was fetching is counted under `why`, and its use too."""
+        fill = self._fills.running(order.key)
+        if fill is None:
+            fill = self._fills.start(order)
+            self._store.ahead.begins(order.key, why)
+        fetched_bytes: int | None = None
+        try:
+            found = await self._followed_to_the_store(order, fill)
+            fetched_bytes = found[1] if found[0] is WarmOutcome.FETCHED else None
+            return found
+        finally:
+            self._store.ahead.ends(order.key, fetched_bytes)
+
+    async def _followed_to_the_store(self, order: FillOrder, fill: Fill) -> tuple[WarmOutcome, int, str | None, str]:
         try:
             size_bytes = await _followed(fill)
         except SpoolBroken:

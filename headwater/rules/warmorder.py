@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from headwater.rules.aheaduse import Why
+
 OBJECTS_AT_ONCE: Final = 200  # of one order: whoever has more sends one after the other, and so knows how far it is
 CONCURRENCY_AT_MOST: Final = 64
 SOURCES_AT_MOST: Final = 8
@@ -42,17 +44,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class WarmOrder:
-    """`bandwidth_bps` bounds the bits per second of the whole order at one node, on average; None: no bound."""
+    """`bandwidth_bps` bounds the bits per second of the whole order at one node, on average; None: no bound. `why` is the label
+    under which the node counts what of it is used."""
 
     objects: tuple[Wanted, ...]
     concurrency: int = 4
     bandwidth_bps: float | None = None
+    why: Why = Why.ORDER
 
     def members(self) -> dict[str, Any]:
         return {
             "objects": [{"key": one.key, "from": list(one.sources)} for one in self.objects],
             "concurrency": self.concurrency,
             "bandwidth_bps": self.bandwidth_bps,
+            "why": self.why.value,
         }
 
 
@@ -101,7 +106,10 @@ def order_from(members: object) -> WarmOrder:
         raise BadOrder(f"concurrency: 1 to {CONCURRENCY_AT_MOST} was expected")
     if bandwidth_bps is not None and (type(bandwidth_bps) not in (int, float) or not 0 < bandwidth_bps < 1e15):
         raise BadOrder("bandwidth_bps: a rate above 0 was expected")
-    return WarmOrder(tuple(map(_wanted, members["objects"])), concurrency, bandwidth_bps)
+    why = members.get("why", Why.ORDER.value)
+    if why not in (Why.ORDER, Why.PREPOSITION):
+        raise BadOrder(f"why: {Why.ORDER} or {Why.PREPOSITION} was expected")
+    return WarmOrder(tuple(map(_wanted, members["objects"])), concurrency, bandwidth_bps, Why(why))
 
 
 def _wanted(members: object) -> Wanted:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from headwater.rules.slices import SlicePolicy
 from headwater.settings.model import Settings, quantity
-from headwater.settings.units import DurationS, SizeBytes
+from headwater.settings.units import DurationS, RateBps, SizeBytes
 
 
 class SliceSettings(Settings):
@@ -29,6 +29,14 @@ class SliceSettings(Settings):
         return SlicePolicy(self.above, self.size, self.ahead)
 
 
+class PrefetchSettings(Settings):
+    """The next segments of viewers, fetched by edges before the players ask for them (docs/operations.md)."""
+
+    ahead: int = Field(1, description="Segments fetched beyond the one that a viewer asked for.", ge=1, le=8)
+    bandwidth: RateBps = quantity("50 Mbit/s", description="Rate at which one edge fetches ahead, on average.", gt=0)
+    at_once: int = Field(4, description="Segments fetched ahead at the same time by one worker.", ge=1, le=64)
+
+
 class CacheSettings(Settings):
     """One node's store and its fills."""
 
@@ -44,6 +52,9 @@ class CacheSettings(Settings):
     )
     slices: SliceSettings | None = Field(
         default_factory=SliceSettings, description="How large objects are kept; `null` keeps every object whole."
+    )
+    prefetch: PrefetchSettings | None = Field(
+        None, description="What an edge fetches ahead of its viewers; without it, nothing. Shields fetch nothing ahead."
     )
     spool_in_ram: SizeBytes = quantity(
         "8 MiB",
