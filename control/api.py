@@ -13,6 +13,7 @@ from aiohttp import web
 from control.access import TOKENS, operator_of, token_of
 from control.audit import What
 from control.desk import Desk
+from control.logs import LogsApi
 from control.metrics import POLLS
 from control.plane import ControlPlane
 from control.purging import Purger, order_from
@@ -58,6 +59,7 @@ def control_app(plane: ControlPlane, purger: Purger, desk: Desk) -> web.Applicat
     app.router.add_get("/api/v1/purges", purges)
     app.router.add_get("/", page)
     app.router.add_get(f"/page/{{name:{'|'.join(map(re.escape, PAGE_PARTS))}}}", page_part)
+    LogsApi(plane).add_to(app)
     return desk.api.add_to(app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -75,6 +75,19 @@ class Control:
         if reply.status_code >= 400:
             raise Refusal(reply.status_code, answer)
         return dict(answer)
+
+    def lines(self, path: str, query: list[tuple[str, str]]) -> Iterator[str]:
+        """The lines of an answer, as they come. Raises Refusal; NoControl when there is no answer or it breaks off."""
+        url, timeout = f"{self.url}/api/v1/{path}", httpx.Timeout(TIMEOUT_S, connect=5.0)
+        try:
+            with httpx.stream(
+                "GET", url, params=httpx.QueryParams([*query]), headers=self._headers(), timeout=timeout, trust_env=False
+            ) as reply:
+                if reply.status_code >= 400:
+                    raise Refusal(reply.status_code, json.loads(reply.read()))
+                yield from reply.iter_lines()
+        except (httpx.HTTPError, json.JSONDecodeError) as error:
+            raise NoControl(f"Control does not answer at {self.url} ({error}).") from error
 
     def _headers(self) -> dict[str, str]:
         """Without a token when none is found: control then says how to get one."""

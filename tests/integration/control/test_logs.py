@@ -1,0 +1,75 @@
+"""`headwater logs follow` against a running control, as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from control.logs import FOLLOWERS
+from control.service import control_node
+from headwater.runtime.nodeprocess import log_files
+from tests.support.controlled import Lab, controlled_lab
+from tests.support.deployments import ROOT
+
+
+def logged(lab: Lab, node: str, **members: object) -> None:
+    logs = log_files(lab.deployment.data, node)
+    logs.access.parent.mkdir(parents=True, exist_ok=True)
+    logs.service.touch()
+    with logs.access.open("a") as file:
+        file.write(json.dumps({"node": node, **members}) + "\n")
+
+
+async def test_refusals_are_followed_as_they_come_also_over_a_restart_of_control(tmp_path: Path) -> None:
+    async with controlled_lab(tmp_path) as lab:
+        logged(lab, "fra-1", status=403, refusal="expired")
+        async with control_node(lab.context("control")):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headwater", "logs", "follow", "fra-1", "sin-1", "--refused", "--json", "-c", str(lab.file),
+                cwd=ROOT, env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert process.stdout is not None
+            async with asyncio.timeout(60):
+                assert json.loads(await process.stdout.readline())["refusal"] == "expired"
+                logged(lab, "fra-1", status=200, refusal=None)
+                logged(lab, "fra-1", status=429, refusal="client_rate")
+                assert json.loads(await process.stdout.readline())["refusal"] == "client_rate"
+        async with control_node(lab.context("control")), asyncio.timeout(60):
+            await connected_again(lab)
+            logged(lab, "fra-1", status=403, refusal="malformed")
+            assert json.loads(await process.stdout.readline())["refusal"] == "malformed"
+            process.send_signal(signal.SIGINT)
+            _, errors = await process.communicate()
+        assert process.returncode == 0
+        assert b"Not on control's machine, whose own has their logs: sin-1" in errors
+
+
+async def connected_again(lab: Lab) -> None:
+    """Returns when somebody follows: one place is taken then."""
+    headers, url = lab.operator, f"{lab.url}/api/v1/logs?node=fra-1"
+    while True:
+        answers: list[aiohttp.ClientResponse] = []
+        try:
+            answers.extend([await lab.http.get(url, headers=headers) for _ in range(FOLLOWERS)])
+            if answers[-1].status == 429:
+                return
+        finally:
+            for answer in answers:
+                answer.close()
+        await asyncio.sleep(0.2)
+
+
+async def test_wrong_questions_are_answered_with_the_cure(tmp_path: Path) -> None:
+    async with controlled_lab(tmp_path) as lab, control_node(lab.context("control")):
+        for query, status in {"node=mars": 404, "log=secrets": 400, "status=9": 400, "last=x": 400, "last=501": 400}.items():
+            async with lab.http.get(f"{lab.url}/api/v1/logs?{query}", headers=lab.operator) as answer:
+                assert answer.status == status, query
+        async with lab.http.get(f"{lab.url}/api/v1/logs") as answer:
+            assert answer.status == 401
