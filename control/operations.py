@@ -133,14 +133,14 @@ class Operations:
         what = f"{word} {', '.join(names)}"
         if gently and after.effective != before.effective:
             return await self._roll(before, after, what, asker, None, force=force)
-        if self._rollouts.active:
-            raise Problem(
-                409, "rollout-running", "A rollout is running", "drains wait for its end; `headwater rollback` stops it"
-            )
+        self._rollouts.refuse_if_active()
         foreseen = await self._foresee(before, after)
         self._refuse(foreseen, force=force)
-        await asyncio.to_thread(self._drains.put, after.drains, asker)
-        await self._plane.drain(after.drains, f"{what} by {asker.login or asker.who}")
+        async with self._rollouts.turn:
+            self._rollouts.refuse_if_active()  # one that began meanwhile would end without this drain
+            self._rollouts.refuse_if_moved(before, what)  # another drain, say, which this one would undo
+            await asyncio.to_thread(self._drains.put, after.drains, asker)
+            await self._plane.drain(after.drains, f"{what} by {asker.login or asker.who}")
         await asyncio.to_thread(self._audit.note, asker, What.DRAIN if drained else What.UNDRAIN, ", ".join(names), "done")
         return {"plan": members_of(foreseen), "rollout": None, "drained": sorted(after.drains)}
 

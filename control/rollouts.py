@@ -72,6 +72,7 @@ class Rollouts:
         self._log = log
         self._clock = clock
         self.state: RolloutState | None = None
+        self.turn = asyncio.Lock()  # of whoever begins to change what is in force: a look at it holds no longer than this
         self._before: Wanted | None = None
         self._after: Wanted | None = None
         self._steps: tuple[Step, ...] = ()
@@ -102,10 +103,27 @@ class Rollouts:
         self, what: str, asker: Asker, before: Wanted, after: Wanted, source: str | None, summary: str
     ) -> RolloutState:
         """Starts a rollout; with a `source` it is a new version of the config. Raises Problem."""
+        async with self.turn:
+            self.refuse_if_active()
+            self.refuse_if_moved(before, what)
+            return await self._begin(what, asker, before, after, source, summary)
+
+    def refuse_if_active(self) -> None:
+        """Raises Problem while a rollout is under way."""
         if self.active:
             assert self.state is not None
             detail = f"{self.state.what} is under way; wait for it, or stop it with `headwater rollback`"
             raise Problem(409, "rollout-running", "A rollout is running", detail)
+
+    def refuse_if_moved(self, before: Wanted, what: str) -> None:
+        """Raises Problem when what an order was planned for is not in force any more."""
+        if (before.deployment, before.drains) != (self._plane.desired.deployment, self._plane.drained):
+            detail = f"{what} was planned for what is not in force any more: give the order again"
+            raise Problem(409, "config-moved", "Config moved", detail)
+
+    async def _begin(
+        self, what: str, asker: Asker, before: Wanted, after: Wanted, source: str | None, summary: str
+    ) -> RolloutState:
         now = self._clock()
         version = None
         if source is not None:

@@ -333,3 +333,27 @@ async def test_the_gaining_edge_fetches_from_the_losing_one_or_when_that_says_no
         state = await fleet.ended()
         assert [(one["key"], one["from"]) for one in iad.ordered] == [("video/videos/c", [])]
         assert any("no list of what is hot at fra-1" in line["text"] for line in state["lines"])
+
+
+async def test_of_orders_given_at_once_one_begins_and_no_drain_is_forgotten(fleet: Fleet) -> None:
+    async with fleet.control(), following(fleet):
+        orders: list[tuple[str, dict[str, Any]]] = [
+            ("drain", {"names": ["sin"]}),
+            ("drain", {"names": ["iad"]}),
+            *(("apply", {"text": fleet.text(leeway), "name": f"{number}.yaml"}) for number in range(3)),
+        ]
+
+        async def given(path: str, members: dict[str, Any]) -> int:
+            url = f"{fleet.lab.url}/api/v1/{path}"
+            async with fleet.lab.http.post(url, json=members, headers=fleet.lab.operator) as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(given(path, members) for path, members in orders))
+        assert set(statuses) <= {200, 202, 409}, statuses
+        if 202 in statuses:
+            await fleet.ended()
+        listed = (await fleet.order("versions"))["versions"]
+        assert len(listed) == 1 + statuses.count(202)
+        assert statuses.count(202) <= 1, "one rollout at a time"
+        drained_by = [one for one, status in zip(("sin", "iad"), statuses, strict=False) if status == 200]
+        assert (await fleet.lab.status())["drained"] == sorted(drained_by)
