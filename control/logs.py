@@ -14,6 +14,7 @@ from aiohttp import web
 
 from control.access import operator_of
 from control.following import Filter, Tail, parse_statuses
+from control.metrics import LOG_FOLLOWERS
 from control.plane import ControlPlane
 from headwater.rules.apitokens import Scope
 from headwater.runtime.nodeprocess import log_files
@@ -45,10 +46,12 @@ class LogsApi:
             detail = f"{FOLLOWERS} others follow the logs; wait until one leaves"
             raise Problem(429, "too-many-followers", "Too many followers", detail, headers={"Retry-After": "10"})
         self._followers += 1
+        LOG_FOLLOWERS.set(self._followers)
         try:
             return await self._stream(request, wanted, tails)
         finally:
             self._followers -= 1
+            LOG_FOLLOWERS.set(self._followers)
 
     def _asked(self, request: web.Request) -> tuple[Filter, list[Tail]]:
         query, deployment = request.query, self._plane.deployment

@@ -30,3 +30,4 @@ HANDED_OVER = counter("headwater_control_handoff_bytes_total", "Bytes that edges
 TOKENS_REFUSED = counter(
     "headwater_control_tokens_refused_total", "Operators' requests refused for their token, by reason.", ["reason"]
 )
+LOG_FOLLOWERS = gauge("headwater_control_log_followers", "Operators that follow nodes' logs.")

@@ -9,11 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-import aiohttp
-
-from control.logs import FOLLOWERS
 from control.service import control_node
 from headwater.runtime.nodeprocess import log_files
+from tests.support.asking import ask_until_true
 from tests.support.controlled import Lab, controlled_lab
 from tests.support.deployments import ROOT
 
@@ -52,18 +50,13 @@ async def test_refusals_are_followed_as_they_come_also_over_a_restart_of_control
 
 
 async def connected_again(lab: Lab) -> None:
-    """Returns when somebody follows: one place is taken then."""
-    headers, url = lab.operator, f"{lab.url}/api/v1/logs?node=fra-1"
-    while True:
-        answers: list[aiohttp.ClientResponse] = []
-        try:
-            answers.extend([await lab.http.get(url, headers=headers) for _ in range(FOLLOWERS)])
-            if answers[-1].status == 429:
-                return
-        finally:
-            for answer in answers:
-                answer.close()
-        await asyncio.sleep(0.2)
+    """Returns when somebody follows this control."""
+
+    async def followed() -> bool:
+        async with lab.http.get(f"{lab.url}/metrics") as answer:
+            return "headwater_control_log_followers 1.0" in await answer.text()
+
+    await ask_until_true(followed, 40)
 
 
 async def test_wrong_questions_are_answered_with_the_cure(tmp_path: Path) -> None:
