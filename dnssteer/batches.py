@@ -1,0 +1,148 @@
+"""Datagrams of a Linux socket, many by one system call: `recvmmsg` and `sendmmsg`, and replies to one peer as segments of one
+message (UDP_SEGMENT, Linux 4.18), because the way of each message through the kernel costs more than its answer.
+
+A reply is two pieces: a front, written over the query that it answers, and a rest that lies in memory already. Nothing is copied.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+import sys
+from array import array
+from typing import Final
+
+BATCH: Final = 64
+# Queries are shorter than this; what is longer flows over into a buffer of its own.
+SLOT_BYTES: Final = 512
+OVERFLOW_BYTES: Final = 3584
+# Eight times an odd number: the slots' first bytes do not share one set of the processor's cache.
+STRIDE: Final = SLOT_BYTES + 72
+# A message begins where its bytes 2 to 9 (flags and three counts) are one aligned word.
+OFFSET: Final = 6
+NAME_STRIDE: Final = 32
+NAME_BYTES: Final = 28  # sockaddr_in6
+SOL_UDP: Final = 17
+UDP_SEGMENT: Final = 103
+MAX_SEGMENTS: Final = 64
+MAX_MESSAGE_BYTES: Final = 65_000
+MSG_DONTWAIT: Final = 0x40
+
+_HEADER: Final = struct.Struct("=QI4xQQQQi4xI4x")  # mmsghdr of 64-bit Linux
+_CONTROL: Final = struct.Struct("=QiiH6x")  # cmsghdr and the segments' size
+_CONTROL_BYTES: Final = 18  # without its padding
+_WORDS: Final = _HEADER.size // 8
+_LOW_HALF: Final = 0 if sys.byteorder == "little" else 32  # of a word that begins with the four bytes of a length
+
+# (front at, front bytes, rest at, rest bytes) of one reply after the other, all of the same size.
+Pieces = list[int]
+_PIECES: Final = 4
+
+
+class Batches:
+    """The buffers of one socket. A batch is received, answered and sent before the next one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._descriptor = sock.fileno()
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._receive, self._send = libc.recvmmsg, libc.sendmmsg
+        self._receive.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+        self._send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+        self.name_bytes = 16 if sock.family is socket.AF_INET else NAME_BYTES
+        self._slots, self._overflows = _bytes(BATCH * STRIDE), _bytes(BATCH * OVERFLOW_BYTES)
+        self._names = _bytes(BATCH * NAME_STRIDE)
+        self._headers, self._vectors = _bytes(BATCH * _HEADER.size), _bytes(BATCH * 32)
+        self._sent_headers, self._sent_vectors = (ctypes.c_uint64 * (BATCH * _WORDS))(), (ctypes.c_uint64 * (BATCH * _PIECES))()
+        self._sent_headers_at, self._sent_vectors_at = map(ctypes.addressof, (self._sent_headers, self._sent_vectors))
+        self._sent_header_view = memoryview(self._sent_headers).cast("B").cast("Q")
+        self._sent_vector_view = memoryview(self._sent_vectors).cast("B").cast("Q")
+        self._controls = _bytes(BATCH * _CONTROL.size)
+        self._controls_at = ctypes.addressof(self._controls)
+        slots, overflows, names, vectors = map(ctypes.addressof, (self._slots, self._overflows, self._names, self._vectors))
+        self.begins = [slots + at * STRIDE + OFFSET for at in range(BATCH)]
+        """The address of each slot's message."""
+        self._names_at = [names + at * NAME_STRIDE for at in range(BATCH)]
+        for at in range(BATCH):
+            overflow = overflows + at * OVERFLOW_BYTES
+            struct.pack_into("=4Q", self._vectors, at * 32, self.begins[at], SLOT_BYTES, overflow, OVERFLOW_BYTES)
+            _HEADER.pack_into(self._headers, at * _HEADER.size, self._names_at[at], NAME_BYTES, vectors + at * 32, 2, 0, 0, 0, 0)
+        self._header_view = memoryview(self._headers).cast("B")
+        self._fresh_headers = bytes(self._header_view)
+        words = _HEADER.size // 4
+        self._sizes = self._header_view.cast("I")[words - 2 :: words]
+        self._slot_view, self._name_view = memoryview(self._slots).cast("B"), memoryview(self._names).cast("B")
+        self.words = self._slot_view.cast("Q")
+        """Word `(STRIDE * slot + 8) / 8` is bytes 2 to 9 of the slot's message, in this machine's order."""
+        self._segments = _has_segments(sock)
+
+    def receive(self) -> int | None:
+        """How many datagrams came; 0 for none; None for an error of an earlier reply, which the kernel has forgotten now."""
+        self._header_view[:] = self._fresh_headers
+        count = int(self._receive(self._descriptor, ctypes.addressof(self._headers), BATCH, MSG_DONTWAIT, None))
+        if count >= 0:
+            return count
+        return 0 if ctypes.get_errno() in (errno.EAGAIN, errno.EWOULDBLOCK) else None
+
+    def messages(self, count: int) -> tuple[list[int], bytes, bytes]:
+        """(sizes, slots, names): message i is at `slots[i * STRIDE + OFFSET:]`, its peer's socket address at NAME_STRIDE * i."""
+        slots, names = self._slot_view[: count * STRIDE], self._name_view[: count * NAME_STRIDE]
+        return self._sizes[:count].tolist(), slots.tobytes(), names.tobytes()
+
+    def overflow(self, slot: int, size: int) -> bytes:
+        """What did not fit into the slot of a message of `size` bytes."""
+        begin = slot * OVERFLOW_BYTES
+        return bytes(memoryview(self._overflows).cast("B")[begin : begin + size - SLOT_BYTES])
+
+    def send(self, runs: list[tuple[int, int, Pieces]]) -> int:
+        """Sends runs of (a slot of the peer, bytes of each reply, pieces); returns how many replies could not be sent (no buffer,
+        no route): their clients will ask again."""
+        headers: list[int] = []
+        vectors: list[int] = []
+        replies: list[int] = []
+        name_word = self.name_bytes << _LOW_HALF
+        for slot, size, pieces in runs:
+            name, whole = self._names_at[slot], len(pieces)
+            together = _PIECES * (min(MAX_SEGMENTS, MAX_MESSAGE_BYTES // size) if self._segments and whole > _PIECES else 1)
+            for first in range(0, whole, together):
+                at = self._sent_vectors_at + len(vectors) * 8
+                part = pieces[first : first + together]
+                count = len(part) // _PIECES
+                control = (0, 0) if count == 1 else self._segmented(len(replies), size)
+                headers += (name, name_word, at, count * 2, *control, 0, 0)
+                vectors += part
+                replies.append(count)
+        self._sent_header_view[: len(headers)] = array("Q", headers)
+        self._sent_vector_view[: len(vectors)] = array("Q", vectors)
+        return self._send_headers(replies)
+
+    def _segmented(self, number: int, size: int) -> tuple[int, int]:
+        """Where the control message is that cuts message `number` into segments of `size` bytes; its length."""
+        _CONTROL.pack_into(self._controls, number * _CONTROL.size, _CONTROL_BYTES, SOL_UDP, UDP_SEGMENT, size)
+        return self._controls_at + number * _CONTROL.size, _CONTROL_BYTES
+
+    def _send_headers(self, replies: list[int]) -> int:
+        start, lost = 0, 0
+        while start < len(replies):
+            sent = self._send(self._descriptor, self._sent_headers_at + start * _HEADER.size, len(replies) - start, MSG_DONTWAIT)
+            if sent <= 0:
+                if replies[start] > 1 and ctypes.get_errno() in (errno.EINVAL, errno.EIO, errno.EOPNOTSUPP):
+                    # This route takes no segments (a device without checksums, a smaller MTU): from now on, one by one.
+                    self._segments = False
+                lost += replies[start]
+                sent = 1
+            start += sent
+        return lost
+
+
+def _bytes(size: int) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * size)()
+
+
+def _has_segments(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
