@@ -93,8 +93,10 @@ async def status(request: web.Request) -> web.Response:
     if state is not None and state.active:
         said = state.lines[-1].text if state.lines else ""
         rollout = {"what": state.what, "step": state.step + 1, "steps": list(state.steps), "said": said, "began": state.began}
+    night = request.app[DESK].prepositioning.told()
     you = {"name": token.name, "scopes": sorted(token.scopes)}
-    return web.json_response({**status_of(request.app[PLANE], rollout), "you": you}, headers={"Cache-Control": "no-store"})
+    tree = {**status_of(request.app[PLANE], rollout, night), "you": you}
+    return web.json_response(tree, headers={"Cache-Control": "no-store"})
 
 
 async def purge(request: web.Request) -> web.Response:

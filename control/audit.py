@@ -36,6 +36,7 @@ class What(StrEnum):
     UNDRAIN = "undrain"
     PURGE = "purge"
     WARM = "warm"
+    PREPOSITION = "preposition"
     KEYS = "keys"
     TOKEN = "token"
     REFUSED = "refused"
@@ -51,6 +52,7 @@ class Asker:
 
 
 FILE_EDITOR: Final = Asker("the config file's editor")
+NIGHTLY: Final = Asker("the nightly window")
 KEY_RING: Final = Asker("who may write the key ring's folder")
 
 

@@ -48,6 +48,8 @@ async def read_loads(plane: ControlPlane, session: aiohttp.ClientSession) -> Non
         LOAD_READS.labels("read" if report else "failed").inc()
         if report is not None:
             plane.balance.learn_load(name, report, plane.clock())
+            if plane.on_load is not None:
+                plane.on_load(name, report)
 
 
 def _decide(plane: ControlPlane) -> None:

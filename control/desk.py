@@ -15,6 +15,7 @@ from control.history import History
 from control.operating import OperatingApi
 from control.operations import Operations
 from control.plane import ControlPlane
+from control.prepositioning import Prepositioning
 from control.rollouts import Rollouts
 from control.seeing import Seeing
 from control.tokenbook import TokenBook
@@ -31,6 +32,7 @@ class Desk:
     rollouts: Rollouts
     drains: Drains
     tokens: TokenBook
+    prepositioning: Prepositioning
 
 
 @asynccontextmanager
@@ -49,5 +51,8 @@ async def operators_desk(context: NodeContext, plane: ControlPlane) -> AsyncIter
         plane.views = await asyncio.to_thread(rollouts.restore)
         await operations.start()
         plane.on_edit, plane.on_keys = operations.edited, operations.keys_changed
+        prepositioning = Prepositioning(folder, plane, fleet, audit, log, clock=clock)
+        await asyncio.to_thread(prepositioning.start)
+        plane.on_load = prepositioning.learn
         api = OperatingApi(operations, rollouts, history, Warming(plane, fleet), audit)
-        yield Desk(api, audit, rollouts, drains, TokenBook(folder))
+        yield Desk(api, audit, rollouts, drains, TokenBook(folder), prepositioning)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from control.fleet import Fleet, NoAnswer
 from control.metrics import HANDED_OVER
@@ -21,6 +21,16 @@ ORDER_S: Final = 10.0  # about how long one order takes: between two of them a h
 OBJECTS_LISTED: Final = 20_000
 
 Say = Callable[[str], None]
+
+
+class Allowance(Protocol):
+    """What one edge may fetch: bytes in all, bits per second."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def bandwidth(self) -> int: ...
 
 
 async def hand_over(
@@ -107,7 +117,7 @@ def interleaved(lists: Sequence[Sequence[tuple[Wanted, int]]]) -> list[tuple[Wan
     return list(found.values())
 
 
-def parts_of(wanted: Iterable[tuple[Wanted, int]], settings: Handoff) -> Iterable[tuple[Wanted, ...]]:
+def parts_of(wanted: Iterable[tuple[Wanted, int]], settings: Allowance) -> Iterable[tuple[Wanted, ...]]:
     """Orders of a few seconds each, within the bytes that are allowed."""
     left, part, part_bytes = settings.size, list[Wanted](), 0
     most_bytes = settings.bandwidth / 8 * ORDER_S

@@ -26,6 +26,14 @@ AUDITED = counter("headwater_control_changes_total", "Changes in the audit log, 
 ROLLOUTS = counter("headwater_control_rollouts_total", "Rollouts that ended, by how.", ["outcome"])
 ROLLOUT_STEP = gauge("headwater_control_rollout_step", "The running rollout's step, from 1; 0 when there is none.")
 PLANS = counter("headwater_control_plans_total", "Plans made, by whether they hold.", ["outcome"])
+PREPOSITIONED = counter(
+    "headwater_control_prepositioned_bytes_total", "Bytes that edges fetched in nightly windows, by region.", ["region"]
+)
+AHEAD_USE_RATIO = gauge(
+    "headwater_control_ahead_use_ratio",
+    "Of the bytes that a region's edges fetched ahead since they began, the share that was then asked for; by why.",
+    ["region", "why"],
+)
 HANDED_OVER = counter("headwater_control_handoff_bytes_total", "Bytes that edges fetched ahead of viewers who moved to them.")
 TOKENS_REFUSED = counter(
     "headwater_control_tokens_refused_total", "Operators' requests refused for their token, by reason.", ["reason"]

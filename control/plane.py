@@ -24,6 +24,7 @@ from control.stages import Views
 from control.traffic import Counters, UnreadableMetrics, read_counters, remember
 from control.vantages import read_opinions
 from control.wanted import Wanted, with_drains
+from headwater.rules.bucketload import BucketLoad
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
@@ -48,6 +49,7 @@ class Kind(StrEnum):
     PURGE = "purge"
     ROLLOUT = "rollout"
     DRAIN = "drain"
+    NIGHT = "night"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class ControlPlane:
         self.views: Views | None = None  # while a rollout is under way: what each node sees of it
         self._in_force = context.deployment
         self.on_edit: Callable[[Desired], Awaitable[bool]] | None = None
+        self.on_load: Callable[[str, BucketLoad], None] | None = None
         self.on_keys: Callable[[str], Awaitable[None]] | None = None
 
     @property

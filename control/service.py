@@ -38,6 +38,7 @@ async def control_node(context: NodeContext) -> AsyncIterator[None]:
         Supervised(context.log) as tasks,
     ):
         tasks.start("carry-out-rollouts", desk.rollouts.run)
+        tasks.start("fill-at-night", desk.prepositioning.run)
         tasks.start("watch-config", plane.watch)
         tasks.start("check-health", plane.check)
         tasks.start("read-traffic", plane.read_traffic)

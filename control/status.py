@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from control.aheadshares import ahead_shares
 from control.plane import ControlPlane
 from control.traffic import Counters, traffic
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
@@ -52,8 +53,10 @@ class TierStatus:
     hit_ratio: float | None
 
 
-def status_of(plane: ControlPlane, rollout: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The tree that GET /api/v1/status answers with; `rollout` is what it says of one under way."""
+def status_of(
+    plane: ControlPlane, rollout: dict[str, Any] | None = None, preposition: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The tree that GET /api/v1/status answers with; `rollout` is what it says of one under way, `preposition` of last night."""
     deployment, desired = plane.deployment, plane.desired
     snapshot = plane.publisher.current
     problems = [
@@ -73,6 +76,8 @@ def status_of(plane: ControlPlane, rollout: dict[str, Any] | None = None) -> dic
         "nodes": [asdict(node) for node in _nodes(plane)],
         "drained": sorted(plane.drained),
         "rollout": rollout,
+        "ahead": [asdict(share) for share in ahead_shares(deployment, plane.readings)],
+        "preposition": preposition,
         "happenings": [asdict(happening) for happening in plane.happenings],
     }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,6 +28,8 @@ SENT_BYTES: Final[dict[Role, str]] = {
     "shield": "headwater_cache_sent_bytes_total",
     "origin-bytes": "headwater_origin_sent_bytes_total",
 }
+FETCHED_AHEAD: Final = "headwater_ahead_bytes_total"
+USED_AHEAD: Final = "headwater_ahead_used_bytes_total"
 # Outcomes of a cache that cost its parent no request of their own, and those that did. Refusals are neither.
 SERVED_OUTCOMES: Final = frozenset({Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR, Outcome.COLLAPSED})
 FETCHED_OUTCOMES: Final = frozenset({Outcome.MISS, Outcome.REVALIDATED, Outcome.PASS})
@@ -39,7 +41,8 @@ class UnreadableMetrics(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """One reading. Times are Unix seconds; the rest counts from the start of the node's process. `failed` were answered 5xx."""
+    """One reading. Times are Unix seconds; the rest counts from the start of the node's process. `failed` were answered 5xx.
+    `fetched_ahead` and `used_ahead` are bytes by why they were fetched before anybody asked."""
 
     at: float
     process_start: float
@@ -49,6 +52,8 @@ class Counters:
     fetched: float
     sent_bytes: float
     failed: float = 0.0
+    fetched_ahead: Mapping[str, float] = field(default_factory=dict)
+    used_ahead: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Traffic:
 def read_counters(text: str, role: Role, at: float) -> Counters:
     """The counters that matter for `role` in an exposition. Raises UnreadableMetrics."""
     requests_name, bytes_name = REQUESTS.get(role), SENT_BYTES.get(role)
-    wanted = tuple(name for name in (PROCESS_START, HELD_VERSION, requests_name, bytes_name) if name)
+    wanted = tuple(name for name in (PROCESS_START, HELD_VERSION, FETCHED_AHEAD, USED_AHEAD, requests_name, bytes_name) if name)
     # Most lines are buckets of histograms that nobody asked for; the parser is slow on them.
     lines = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(wanted))
     try:
@@ -88,7 +93,13 @@ def read_counters(text: str, role: Role, at: float) -> Counters:
         fetched=_with_outcome(requests, FETCHED_OUTCOMES),
         sent_bytes=sum(sample.value for sample in samples if sample.name == bytes_name),
         failed=sum(sample.value for sample in requests if sample.labels.get("status") == "5xx"),
+        fetched_ahead=_by_why(samples, FETCHED_AHEAD),
+        used_ahead=_by_why(samples, USED_AHEAD),
     )
+
+
+def _by_why(samples: Iterable[Sample], name: str) -> dict[str, float]:
+    return {sample.labels["why"]: sample.value for sample in samples if sample.name == name}
 
 
 def _with_outcome(samples: Sequence[Sample], outcomes: frozenset[Outcome]) -> float:

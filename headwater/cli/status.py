@@ -62,6 +62,9 @@ def rendered(tree: dict[str, Any]) -> Iterable[Table | Text]:
         yield Text(f"Drained beside the config: {', '.join(tree['drained'])} (`headwater undrain` ends it)", style="yellow")
     yield _tiers(tree["tiers"])
     yield _nodes(tree)
+    for share in tree["ahead"]:
+        told = f"{share['fetched_bytes'] / 1e6:,.1f} MB, {_percent(share['use_ratio'])} of it used"
+        yield Text(f"Fetched ahead in {share['region']} ({share['why']}): {told}")
     for node in nodes:
         if node["error"]:
             yield Text(f"{node['name']}: last failed check: {node['error']}", style="red")

@@ -12,6 +12,7 @@ from headwater.rules.names import BUCKETS
 from headwater.settings.dnszone import record_problems
 from headwater.settings.model import Settings, quantity
 from headwater.settings.origin import Origin
+from headwater.settings.preposition import Preposition
 from headwater.settings.staging import Staging
 from headwater.settings.topology import Dns, Edge, NodeName, Pop, Property, Region, Shield, Steering
 from headwater.settings.units import Address, DurationS, ListenAddress
@@ -30,6 +31,9 @@ class Control(Settings):
         description="What an edit of this file does: live at once, or rolled out in steps as `headwater apply` does.",
     )
     staging: Staging = Field(Staging(), description="The steps of a rollout.")
+    preposition: Preposition | None = Field(
+        None, description="The nightly window in which edges are filled with what is likely to be watched; without it, nothing."
+    )
 
 
 class Signing(Settings):

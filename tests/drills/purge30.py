@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import httpx
 
-from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from tests.support.deployments import free_port
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, header, scripted_parent
@@ -118,9 +117,8 @@ async def _away(lab: Lab, site: _Site) -> int:
 
 
 async def _purge(lab: Lab) -> JsonObject:
-    headers = {NODE_HEADER: read_token(lab.deployment.data, "control")}
     url = f"{lab.deployment.control.listen.url}/api/v1/purge"
-    answer: httpx.Response = await lab.http.post(url, json={"prefix": "/site/"}, headers=headers)
+    answer: httpx.Response = await lab.http.post(url, json={"prefix": "/site/"}, headers=lab.operator)
     answer.raise_for_status()
     told: JsonObject = answer.json()
     return told
