@@ -109,12 +109,11 @@ class OperatingApi:
         return _answer(done, 202 if done["rollout"] else 200)
 
     async def _warm(self, request: web.Request) -> web.Response:
-        """{urls | video | keys, edges?, concurrency?, bandwidth_bps?} → by edge what became of it."""
+        """{urls, edges?, concurrency?, bandwidth_bps?} → by edge what became of it."""
         asker = await operator_of(request, Scope.OPERATE)
         asked = await _members(request)
         done = await self._warming.warm(asked)
-        what = asked.get("video") or f"{done['objects']} objects"
-        await asyncio.to_thread(self._audit.note, asker, What.WARM, str(what)[:200], "done")
+        await asyncio.to_thread(self._audit.note, asker, What.WARM, f"{done['objects']} objects", "done")
         return _answer(done)
 
     async def _lines(self, request: web.Request) -> web.Response:

@@ -123,6 +123,7 @@ class ParentClient:
         self._settings = settings
         self._tls = tls
         self._down_until: dict[str, float] = {}
+        self._unreachable_until: dict[str, float] = {}
         self._session = self._session_over(
             aiohttp.TCPConnector(limit=0, limit_per_host=settings.parent_connections, keepalive_timeout=30)
         )
@@ -156,9 +157,10 @@ class ParentClient:
         return tuple(sorted(parents, key=lambda parent: self._down_until.get(parent.name, 0.0) > now))
 
     def troubles(self) -> dict[str, str]:
-        """The parents that failed real requests of late, with what to say of them."""
+        """The parents that real requests did not reach of late, with what to say of them. One that was late or broke off is not
+        among them: whoever it asked itself may have been, and a site that is slow must not take a healthy node out."""
         now = time.monotonic()
-        return {name: "requests to it failed of late" for name, until in self._down_until.items() if until > now}
+        return {name: "requests to it did not reach it of late" for name, until in self._unreachable_until.items() if until > now}
 
     def failed_of_late(self, parent: Parent) -> bool:
         return self._down_until.get(parent.name, 0.0) > time.monotonic()
@@ -209,7 +211,9 @@ class ParentClient:
         if parent.socket is not None and trouble is not FillTrouble.NO_HEADER:
             return  # a worker that restarts is back in a second, and until then refuses at no cost
         if trouble in _PARENT_AT_FAULT:
-            self._down_until[parent.name] = time.monotonic() + self._settings.parent_down
+            until = self._down_until[parent.name] = time.monotonic() + self._settings.parent_down
+            if trouble is FillTrouble.CONNECT:
+                self._unreachable_until[parent.name] = until
 
     def _session_to(self, parent: Parent) -> aiohttp.ClientSession:
         if parent.socket is None:

@@ -125,7 +125,7 @@ class CachingProxy:
                 self._record(exchange)
 
     def parent_troubles(self) -> dict[str, str]:
-        """The parents that failed real requests of late."""
+        """The parents that real requests did not reach of late."""
         return self._client.troubles()
 
     async def explain(self, key: str) -> dict[str, Any]:

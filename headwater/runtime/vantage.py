@@ -35,7 +35,7 @@ def no_troubles() -> Mapping[str, str]:
 
 
 class Vantage:
-    """`snapshot` gives the current one; `troubles` names peers that failed real requests of late, with the reason."""
+    """`snapshot` gives the current one; `troubles` names peers that real requests did not reach of late, with the reason."""
 
     def __init__(
         self, node: str, snapshot: Callable[[], Snapshot], troubles: Callable[[], Mapping[str, str]] = no_troubles
