@@ -101,6 +101,10 @@ class Transcode(Settings):
     )
     first_height: int = Field(360, description="The lowest useful rung, published first.", ge=144)
     preset: str = Field("veryfast", description="x264 preset.")
+    copy_through: bool = Field(
+        True,
+        description="Whether an H.264 source that already is what a rung would be is packaged as that rung without encoding.",
+    )
     segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
     gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
     range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from origin.transcode.isobmff import NotIsoBmff
 
-IDR_SLICE, SEQUENCE_PARAMETERS = 5, 7  # nal_unit_type, table 7-1
+SLICE, IDR_SLICE, SEQUENCE_PARAMETERS = 1, 5, 7  # nal_unit_type, table 7-1
+INTRA_SLICES = (2, 4)  # slice_type modulo 5: I and SI, table 7-6
 WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})  # profiles, 7.3.2.1.1
 CHROMA_420 = 1
 CROP_UNITS = {0: (1, 1), 1: (2, 2), 2: (2, 1), 3: (1, 1)}  # of (width, height) by chroma format, table 6-1
@@ -141,13 +143,34 @@ def configuration_of(payload: bytes) -> Configuration:
     return Configuration(f"avc1.{payload[1:4].hex()}", (payload[4] & 3) + 1, tuple(map(sequence_of, units)))
 
 
-def nal_types(sample: bytes, length_bytes: int = 4) -> Iterator[int]:
-    """nal_unit_type of each unit of a sample, whose units follow their lengths. Raises NotIsoBmff."""
+class Opening(StrEnum):
+    """How decoding can begin at a picture that a file calls a keyframe."""
+
+    IDR = "idr"  # nothing after it needs what was before it
+    INTRA = "intra"  # whole by itself; some that follow it may need what was before it
+    REFRESH = "refresh"  # becomes whole over the pictures that follow
+
+
+def opening(sample: bytes, length_bytes: int = 4) -> Opening:
+    """By the picture's first slice. Raises NotIsoBmff."""
+    for unit in nal_units(sample, length_bytes):
+        kind = unit[0] & 0x1F
+        if kind == IDR_SLICE:
+            return Opening.IDR
+        if kind == SLICE:
+            bits = _Bits(unit[1:24].replace(b"\0\0\3", b"\0\0"))
+            bits.unsigned()  # first_mb_in_slice, 7.3.3
+            return Opening.INTRA if bits.unsigned() % 5 in INTRA_SLICES else Opening.REFRESH
+    raise NotIsoBmff("the sample holds no slice")
+
+
+def nal_units(sample: bytes, length_bytes: int = 4) -> Iterator[bytes]:
+    """The units of a sample, which follow their lengths. Raises NotIsoBmff."""
     at = 0
     while at < len(sample):
         size = int.from_bytes(sample[at : at + length_bytes], "big")
         at += length_bytes
         if not size or at + size > len(sample):
             raise NotIsoBmff("a NAL unit leads out of its sample")
-        yield sample[at] & 0x1F
+        yield sample[at : at + size]
         at += size

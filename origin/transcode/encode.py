@@ -94,11 +94,14 @@ def encode_command(
     seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", _seconds(start)] if from_frame and report.seekable else []
     # A decoder of one thread wastes nothing; where somebody waits, or only one rung is made, it gets as many as the encoder.
     decoding = ["-threads", str(settings.threads)]
+    encoded = [rung for rung in rungs if not rung.copied]
+    graph = ["-filter_complex", filter_graph(ffmpeg, report, timing, encoded, start, part.first - from_frame)] if encoded else []
     return [
         *common_arguments(ffmpeg),
         *("-filter_complex_threads", str(settings.threads), *decoding, "-copyts", *seek, *hostile_input(master)),
-        *("-filter_complex", filter_graph(ffmpeg, report, timing, rungs, start, part.first - from_frame)),
-        *(argument for rung in rungs for argument in rung_output(timing, rung, part, settings)),
+        *graph,
+        *(argument for rung in encoded for argument in rung_output(timing, rung, part, settings)),
+        *(argument for rung in rungs if rung.copied for argument in copied_output(report, timing, rung, part)),
     ]
 
 
@@ -110,7 +113,21 @@ def rung_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: Enc
         *("-frames:v", str(part.frames), "-c:v", "libx264", "-preset", settings.preset, "-threads", str(settings.threads)),
         *("-crf", f"{rung.crf:g}", "-maxrate", f"{rung.max_bitrate_kbps}k", "-bufsize", f"{2 * rung.max_bitrate_kbps}k"),
         *("-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-pix_fmt", "yuv420p", "-bf", str(REORDERED_FRAMES)),
-        *("-flags:v", "+cgop+bitexact", "-fflags", "+bitexact", "-video_track_timescale", str(timing.timescale)),
+        *("-flags:v", "+cgop+bitexact", *_fragments(timing, rung)),
+    ]
+
+
+def copied_output(report: ProbeReport, timing: Timing, rung: VideoRung, part: FrameRange) -> list[str]:
+    """The output file of a rung that the source is as it is. The range begins at a keyframe, which seeking finds."""
+    return [
+        *("-map", f"0:{report.video_index}", "-map_metadata", "-1", "-map_chapters", "-1", "-copypriorss", "1"),
+        *("-frames:v", str(part.frames), "-c:v", "copy", *_fragments(timing, rung)),
+    ]
+
+
+def _fragments(timing: Timing, rung: VideoRung) -> list[str]:
+    return [
+        *("-fflags", "+bitexact", "-video_track_timescale", str(timing.timescale)),
         *("-f", "mp4", "-movflags", "+cmaf+frag_keyframe+default_base_moof+skip_trailer", "-use_editlist", "0"),
         *("-y", f"{rung.name}/{FRAGMENTS}"),
     ]

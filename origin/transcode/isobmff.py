@@ -236,7 +236,8 @@ class SegmentFacts:
     """What one segment's boxes say.
 
     `sample_ticks` is how long each sample lasts, None when they differ; `syncs` are the places of sync samples; `first_end` is
-    where the first sample's bytes end, counted from the segment's first byte.
+    where the first sample's bytes end, counted from the segment's first byte. `shown_evenly`: the first sample is shown
+    first, and each other one duration after the one before it.
     """
 
     decode_time: int
@@ -246,6 +247,7 @@ class SegmentFacts:
     syncs: tuple[int, ...]
     first_offset: int
     first_end: int
+    shown_evenly: bool = True
 
     @property
     def starts_with_sync(self) -> bool:
@@ -273,7 +275,17 @@ def segment_facts(data: bytes) -> tuple[SegmentFacts, bytes]:
                 syncs=tuple(place for place, sample in enumerate(samples) if sample.sync),
                 first_offset=samples[0].offset,
                 first_end=at + 8 + len(samples[0].data),
+                shown_evenly=_shown_evenly(samples),
             )
             return facts, samples[0].data
         at += length
     raise NotIsoBmff("the segment has no samples")
+
+
+def _shown_evenly(samples: Sequence[Sample]) -> bool:
+    shown, decoded = [], 0
+    for sample in samples:
+        shown.append(decoded + sample.offset)
+        decoded += sample.duration
+    step = samples[0].duration
+    return sorted(shown) == [shown[0] + step * place for place in range(len(samples))]

@@ -12,13 +12,17 @@ WORTH_A_RUNG = 1.1  # a source this much above its highest fitting rung gets one
 
 @dataclass(frozen=True, slots=True)
 class VideoRung:
-    """One video rendition. `name` is that of the shorter side, `360p`, for upright pictures too."""
+    """One video rendition. `name` is that of the shorter side, `360p`, for upright pictures too.
+
+    A `copied` one is the source's own stream, packaged anew.
+    """
 
     name: str
     width: int
     height: int
     max_bitrate_kbps: int
     crf: float
+    copied: bool = False
 
     @property
     def short_side(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,7 @@ class VideoMaking:
         try:
             packaged = await self._rebuilt(partial(self._rungs, made, rungs))
         except TaskFailed as failed:
-            if len(rungs) == 1:
+            if len(rungs) == 1 and not rungs[0].copied:
                 await self._dropped(rungs[0].name)
                 raise
             self._log.warning("rungs are made singly", failure=failed.kind, detail=failed.detail)
@@ -167,7 +167,8 @@ class VideoMaking:
             await others.wait()
             await self._finish(showing, packaged)
             return
-        outcomes = [await _outcome(partial(self._later_rung, made, showing, rung, others)) for rung in rungs]
+        anew = [replace(rung, copied=False) for rung in rungs]  # a copy may be what did not pass
+        outcomes = [await _outcome(partial(self._later_rung, made, showing, rung, others)) for rung in anew]
         if failures := [outcome for outcome in outcomes if outcome is not None]:
             raise failures[0]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from headwater.settings.origin import Transcode
+from origin.transcode.copying import Grid, with_copies
 from origin.transcode.ladder import VideoRung, in_publishing_order, ladder_for
 from origin.transcode.source import ProbeReport
 
@@ -77,10 +78,13 @@ class Plan:
 
 def make_plan(report: ProbeReport, settings: Transcode) -> Plan:
     timing = timing_for(report.duration, report.frame_rate, settings.segment, settings.gop)
+    rungs = in_publishing_order(ladder_for(report.width, report.height, settings.ladder), settings.first_height)
+    if settings.copy_through:
+        rungs = with_copies(rungs, report, Grid(timing.frame_rate, timing.frames, timing.segment_frames, REORDERED_FRAMES))
     return Plan(
         timing=timing,
         ranges=cut_ranges(timing, settings.range_segments, seekable=report.seekable),
-        rungs=in_publishing_order(ladder_for(report.width, report.height, settings.ladder), settings.first_height),
+        rungs=rungs,
         audio_kbps=settings.audio_kbps if report.audio else None,
     )
 

@@ -12,6 +12,7 @@ import math
 import sys
 from array import array
 from collections.abc import Iterable
+from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,9 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from origin.transcode.avc import Opening, configuration_of, opening
+from origin.transcode.copying import Picture, coding_facts
+from origin.transcode.isobmff import NotIsoBmff
 from origin.transcode.source import DEMUXERS
 
 OPTIONS = {
@@ -67,6 +71,10 @@ class Times:
         self.ends: dict[int, float] = {}
         self.firsts: list[float] = []
         self.damaged = 0
+        self.coded: list[Picture] = []
+        self.edited = False
+        self.refreshed = False
+        self.read = True
 
 
 def _packet_times(container: InputContainer, chosen: av.VideoStream | None) -> Times:
@@ -89,6 +97,8 @@ def wanted_streams(container: InputContainer, chosen: av.VideoStream | None) -> 
 
 def note_packet(times: Times, packet: av.Packet[Any], chosen: av.VideoStream | None) -> None:
     stamp = packet.pts if packet.pts is not None else packet.dts
+    chosen_one = chosen is not None and packet.stream.index == chosen.index
+    times.edited |= chosen_one and packet.is_discard
     if stamp is None or packet.time_base is None or packet.is_discard:
         return
     times.damaged += packet.is_corrupt
@@ -98,8 +108,22 @@ def note_packet(times: Times, packet: av.Packet[Any], chosen: av.VideoStream | N
         times.firsts.append(at)
     end = float((stamp + (packet.duration or 0)) * packet.time_base)
     times.ends[index] = max(times.ends.get(index, -math.inf), end)
-    if chosen is not None and index == chosen.index:
+    if chosen_one:
         times.pictures.append(at)
+        begins_with = _opening(packet) if packet.is_keyframe else None
+        times.refreshed |= begins_with is Opening.REFRESH
+        times.coded.append(Picture(stamp, begins_with is Opening.IDR, packet.size))
+
+
+def _opening(packet: av.Packet[Any]) -> Opening | None:
+    """What a keyframe of H.264 in its own kind of samples is; None of everything else."""
+    extradata = packet.stream.codec_context.extradata
+    if packet.stream.codec_context.name != "h264" or not extradata or len(extradata) < 5 or extradata[0] != 1:
+        return None
+    try:
+        return opening(bytes(packet), (extradata[4] & 3) + 1)
+    except NotIsoBmff:
+        return None
 
 
 def indexed_times(container: InputContainer, chosen: av.VideoStream | None) -> Times | None:
@@ -127,6 +151,12 @@ def indexed_times(container: InputContainer, chosen: av.VideoStream | None) -> T
     times.pictures.extend(at for at in (time + first_at - decoded[0] for time in decoded) if at < known_from - 1e-6)
     times.pictures.extend(last.pictures)
     times.firsts, times.ends = first.firsts, last.ends
+    times.coded = [
+        Picture(entry.timestamp, entry.is_keyframe, entry.size) for entry in chosen.index_entries if not entry.is_discard
+    ]
+    times.edited = any(entry.is_discard for entry in chosen.index_entries)
+    times.refreshed = first.refreshed or last.refreshed  # the latter begins at the last keyframe
+    times.read = False
     return times
 
 
@@ -164,7 +194,24 @@ def _video(stream: av.VideoStream, times: Times) -> dict[str, Any]:
         "step_10": steps[len(steps) // 10],
         "step_50": steps[len(steps) // 2],
         "step_90": steps[len(steps) * 9 // 10],
+        "refreshed": times.refreshed,
+        "coding": _coding(stream, times),
     }
+
+
+def _coding(stream: av.VideoStream, times: Times) -> dict[str, Any] | None:
+    """How H.264 with one parameter set is coded; None of everything else."""
+    extradata = stream.codec_context.extradata
+    if stream.codec_context.codec.canonical_name != "h264" or not extradata or stream.time_base is None:
+        return None
+    try:
+        configuration = configuration_of(extradata)
+    except NotIsoBmff:
+        return None
+    if len(configuration.sequences) != 1:
+        return None
+    found = coding_facts(times.coded, stream.time_base, configuration.sequences[0], edited=times.edited, read=times.read)
+    return None if found is None else {**asdict(found), "step": str(found.step) if found.step else None}
 
 
 def _rotation(path: str, index: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +36,33 @@ STANDARD_RATES = (
 
 
 @dataclass(frozen=True, slots=True)
+class CodingFacts:
+    """How an H.264 stream is coded, as far as copying it needs (copying.py).
+
+    `step` is seconds between pictures, None when they differ; every multiple of `key_period` pictures is a keyframe. `closed`: no
+    picture is shown beyond a keyframe that it is decoded before. `reordered` is by how many places decoding runs ahead at most.
+    `edited`: an edit list leaves pictures out. `read`: from the packets; else from an index, which knows no order of showing.
+    """
+
+    profile: int
+    level: int
+    chroma_format: int
+    bit_depth: int
+    width: int
+    height: int
+    progressive: bool
+    pictures: int
+    step: Fraction | None
+    key_period: int | None
+    closed: bool
+    reordered: int
+    mean_bps: int
+    peak_bps: int
+    edited: bool
+    read: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VideoFacts:
     """Raw facts of the chosen video stream. Times in seconds on the file's own clock; steps are between pictures."""
 
@@ -55,6 +82,8 @@ class VideoFacts:
     step_10: float
     step_50: float
     step_90: float
+    refreshed: bool = False  # its keyframes become whole only over the pictures that follow (periodic intra refresh)
+    coding: CodingFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +135,7 @@ class ProbeReport:
     seekable: bool
     audio: AudioFacts | None
     audio_streams: int
+    coding: CodingFacts | None = field(default=None, compare=False)  # an index tells less than the packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +182,10 @@ def judge(facts: Facts, bounds: Bounds) -> ProbeReport:
         rotation=video.rotation,
         transfer=video.transfer,
         demuxer=facts.demuxer,
-        seekable=facts.demuxer in SEEKABLE,
+        seekable=facts.demuxer in SEEKABLE and not video.refreshed,
         audio=audio,
         audio_streams=len(facts.audio),
+        coding=video.coding,
     )
 
 
@@ -253,7 +284,14 @@ def facts_from_json(data: dict[str, Any]) -> Facts:
                 **video,
                 "sample_aspect": Fraction(video["sample_aspect"]),
                 "stated_rate": Fraction(video["stated_rate"]) if video["stated_rate"] else None,
+                "coding": _coding(video.get("coding")),
             }
         ),
         audio=tuple(AudioFacts(**stream) for stream in data["audio"]),
     )
+
+
+def _coding(values: dict[str, Any] | None) -> CodingFacts | None:
+    if values is None:
+        return None
+    return CodingFacts(**{**values, "step": Fraction(values["step"]) if values["step"] else None})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from origin.transcode.avc import CHROMA_420, IDR_SLICE, nal_types
+from origin.transcode.avc import CHROMA_420, Opening, opening
 from origin.transcode.failure import FailureKind, inconsistent
 from origin.transcode.initsegment import Header
 from origin.transcode.isobmff import NotIsoBmff, SegmentFacts
@@ -27,10 +27,10 @@ def check_opening(name: str, facts: SegmentFacts, first_sample: bytes, header: H
     if header.avc is None:
         return
     try:
-        kinds = set(nal_types(first_sample, header.avc.length_bytes))
+        begins_with = opening(first_sample, header.avc.length_bytes)
     except NotIsoBmff as error:
         raise inconsistent(f"the first picture of {name} cannot be read: {error}", FailureKind.UNREADABLE) from error
-    if IDR_SLICE not in kinds:
+    if begins_with is not Opening.IDR:
         raise inconsistent(
             f"{name} is marked as beginning with a keyframe, but its first picture is none", FailureKind.NO_KEYFRAME
         )
@@ -49,9 +49,12 @@ def check_video(header: Header, segments: Sequence[SegmentFacts], rung: VideoRun
         if facts.samples != frames:
             told = f"segment {number} has {facts.samples} pictures instead of {frames}"
             raise inconsistent(told, FailureKind.UNEVEN_SEGMENTS)
-        if missing := set(range(0, frames, timing.gop_frames)) - set(facts.syncs):
+        # A copy has its own keyframes in between; players change rungs at segments.
+        if missing := set(range(0, frames, timing.segment_frames if rung.copied else timing.gop_frames)) - set(facts.syncs):
             told = f"picture {min(missing)} of segment {number} is no keyframe, as it is in every rung"
             raise inconsistent(told, FailureKind.NO_KEYFRAME)
+        if not facts.shown_evenly:
+            raise inconsistent(f"pictures of segment {number} are not shown one after another evenly", FailureKind.OUT_OF_SYNC)
         if facts.first_offset != header.delay:
             late = facts.first_offset - header.delay
             raise inconsistent(f"segment {number} is presented {late} ticks late", FailureKind.OUT_OF_SYNC)

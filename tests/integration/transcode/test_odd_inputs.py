@@ -197,3 +197,12 @@ def test_the_index_of_a_real_file_tells_the_same(file: Path) -> None:
 
 def judged(file: Path, whole_up_to_bytes: int) -> ProbeReport:
     return judge(facts_from_json(facts(f"file:{file}", whole_up_to_bytes)), Bounds(2**30, 1e6))
+
+
+@pytest.mark.parametrize("whole_up_to_bytes", [0, WHOLE_UP_TO_BYTES])
+def test_a_file_without_true_keyframes_is_decoded_from_its_start(tmp_path: Path, whole_up_to_bytes: int) -> None:
+    refreshed = ("-c:v", "libx264", "-bf", "0", "-g", "50", "-x264-params", "intra-refresh=1")
+    clip = make_with(tmp_path / "refreshed.mp4", *picture(seconds=9), *refreshed)
+    assert not judged(clip, whole_up_to_bytes).seekable
+    if whole_up_to_bytes:
+        check(transcode(clip, tmp_path, SETTINGS))

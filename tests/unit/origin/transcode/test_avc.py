@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.avc import CROP_UNITS, WITH_CHROMA_FORMAT, Sequence, configuration_of, nal_types, sequence_of
+from origin.transcode.avc import CROP_UNITS, WITH_CHROMA_FORMAT, Opening, Sequence, configuration_of, opening, sequence_of
 from origin.transcode.isobmff import NotIsoBmff
 
 
@@ -98,7 +98,7 @@ def test_hostile_parameter_sets_end_in_a_named_error(data: bytes) -> None:
     with contextlib.suppress(NotIsoBmff):
         configuration_of(b"\x01" + data)
     with contextlib.suppress(NotIsoBmff):
-        list(nal_types(data))
+        opening(data)
 
 
 def test_a_header_that_says_another_profile_than_its_parameter_set_is_not_believed() -> None:
@@ -107,3 +107,16 @@ def test_a_header_that_says_another_profile_than_its_parameter_set_is_not_believ
     assert configuration_of(honest).codecs == "avc1.64001f"
     with pytest.raises(NotIsoBmff, match="avcC says 42001f"):
         configuration_of(honest[:1] + b"\x42" + honest[2:])
+
+
+@pytest.mark.parametrize(
+    ("unit", "found"),
+    [
+        (b"\x65\x88", Opening.IDR),
+        (b"\x61\x88", Opening.INTRA),  # first_mb 0: 1, slice_type 7: 0001000
+        (b"\x61\x9a", Opening.REFRESH),  # slice_type 5, all slices P: 00110
+    ],
+)
+def test_what_a_keyframe_begins_with(unit: bytes, found: Opening) -> None:
+    message = b"\x06\x05\x01\x80"  # a unit before it that is no slice
+    assert opening(b"\0\0\0\x04" + message + b"\0\0\0\x02" + unit) is found

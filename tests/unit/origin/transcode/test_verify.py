@@ -75,6 +75,7 @@ def test_what_is_as_planned_passes() -> None:
         (1, {"sample_ticks": None}, FailureKind.MISDESCRIBED),
         (1, {"sample_ticks": TIMING.frame_ticks + 1}, FailureKind.MISDESCRIBED),
         (2, {"first_offset": 0}, FailureKind.OUT_OF_SYNC),
+        (2, {"shown_evenly": False}, FailureKind.OUT_OF_SYNC),
     ],
 )
 def test_a_picture_that_is_not_as_planned_is_refused(place: int, changed: dict[str, Any], kind: FailureKind) -> None:
@@ -123,7 +124,7 @@ def test_sound_in_another_shape_than_announced_is_refused() -> None:
     ("syncs", "sample", "kind"),
     [
         ((1,), IDR, FailureKind.NO_KEYFRAME),
-        ((0,), b"\0\0\0\x02\x61\0", FailureKind.NO_KEYFRAME),  # a slice that is no IDR, though marked as sync
+        ((0,), b"\0\0\0\x02\x61\x9a", FailureKind.NO_KEYFRAME),  # a slice that is no IDR, though marked as sync
         ((0,), b"\0\0\0\x09\x65\0", FailureKind.UNREADABLE),
     ],
 )
