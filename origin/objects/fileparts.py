@@ -24,6 +24,7 @@ from typing import Final
 
 import aiofiles
 
+from origin.objects.assembling import Assemblies
 from origin.objects.filedrafts import FilePartDraft
 from origin.objects.files import CHUNK_BYTES, FileObjects, disk_errors_mapped, in_thread
 from origin.objects.interface import ObjectInfo, ObjectNotFound
@@ -63,6 +64,7 @@ class FilePartStore:
         self._base_url = base_url.removesuffix("/")
         self.secret = secret
         self._uploads = objects.root / "uploads"
+        self._ahead = Assemblies(objects.draft, self._newest, self._part_path)
 
     async def begin(self, upload_id: str) -> None:
         await in_thread(self._folder(upload_id).mkdir, parents=True, exist_ok=True)
@@ -84,9 +86,13 @@ class FilePartStore:
         draft = folder / f".{secrets.token_hex(8)}"
         try:
             await self._receive(draft, link.size_bytes, sha256, chunks)
-            await in_thread(_settle, draft, folder / f"{link.number}.{sha256}")
+            await in_thread(self._settled, draft, folder / f"{link.number}.{sha256}")
         finally:
             await in_thread(draft.unlink, missing_ok=True)
+
+    def _settled(self, draft: Path, part: Path) -> None:
+        _settle(draft, part)
+        self._ahead.part_arrived(part.parent.name)
 
     async def _receive(self, draft: Path, size_bytes: int, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         digest = hashlib.sha256()
@@ -110,18 +116,24 @@ class FilePartStore:
                 await asyncio.to_thread(os.fsync, file.fileno())
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
+        return await in_thread(self._newest, upload_id)
+
+    def _newest(self, upload_id: str) -> list[ArrivedPart]:
         newest: dict[int, ArrivedPart] = {}
-        for part in await in_thread(_parts_in, self._folder(upload_id)):
+        for part in _parts_in(self._folder(upload_id)):
             held = newest.get(part.number)
             if held is None or (held.arrived_at, held.sha256) < (part.arrived_at, part.sha256):
                 newest[part.number] = part
         return [newest[number] for number in sorted(newest)]
 
+    def _part_path(self, upload_id: str, part: ArrivedPart) -> Path:
+        return self._folder(upload_id) / f"{part.number}.{part.sha256}"
+
     async def draft(self, upload_id: str, number: int) -> PartDraft:
-        return await in_thread(FilePartDraft, self._folder(upload_id), number, _settle)
+        return await in_thread(FilePartDraft, self._folder(upload_id), number, self._settled)
 
     async def read_part(self, upload_id: str, part: ArrivedPart) -> AsyncIterator[bytes]:
-        path = self._folder(upload_id) / f"{part.number}.{part.sha256}"
+        path = self._part_path(upload_id, part)
         try:
             async with aiofiles.open(path, "rb") as file:
                 while chunk := await file.read(CHUNK_BYTES):
@@ -143,7 +155,9 @@ class FilePartStore:
         if (made := await self._made_before(upload_id, check_key(key))) is None:
             try:
                 await in_thread(_check_there, folder, upload_id, parts)
-                made = await self._objects.put_chunks(key, _assembling(folder, upload_id, parts), content_type, upload_id)
+                begun, done = await in_thread(self._ahead.take, upload_id, parts) or (None, 0)
+                rest = _assembling(folder, upload_id, parts[done:])
+                made = await self._objects.put_chunks(key, rest, content_type, upload_id, begun)
             except PartsMissing:
                 # Another call for the same upload may have been faster, and dropped the parts.
                 if (made := await self._made_before(upload_id, key)) is None:
@@ -160,6 +174,7 @@ class FilePartStore:
 
     async def discard(self, upload_id: str) -> None:
         await in_thread(_remove_folder, self._folder(upload_id))
+        await in_thread(self._ahead.drop, upload_id)
 
     async def sweep(self, older_than_s: float) -> int:
         # By the files' own times, which the system's clock writes.

@@ -60,13 +60,25 @@ class FileObjects:
         return await self.put_chunks(key, lambda: (body,), content_type)
 
     async def put_chunks(
-        self, key: str, chunks: Callable[[], Iterable[bytes]], content_type: str, upload_id: str | None = None
+        self,
+        key: str,
+        chunks: Callable[[], Iterable[bytes]],
+        content_type: str,
+        upload_id: str | None = None,
+        begun: Draft | None = None,
     ) -> ObjectInfo:
-        """Stores what `chunks()` gives; it is called and read in a thread, and nothing is stored when it raises."""
-        return await in_thread(self._put, key, chunks, content_type, upload_id)
+        """Stores what `chunks()` gives; it is called and read in a thread, and nothing is stored when it raises. It goes after
+        what is in `begun`, if there is one."""
+        return await in_thread(self._put, key, chunks, content_type, upload_id, begun)
 
-    def _put(self, key: str, chunks: Callable[[], Iterable[bytes]], content_type: str, upload_id: str | None) -> ObjectInfo:
-        draft = self._folder.draft()
+    def draft(self) -> Draft:
+        """A file beside the objects, to begin one with. Blocks."""
+        return self._folder.draft()
+
+    def _put(
+        self, key: str, chunks: Callable[[], Iterable[bytes]], content_type: str, upload_id: str | None, begun: Draft | None
+    ) -> ObjectInfo:
+        draft = begun or self._folder.draft()
         try:
             for chunk in chunks():
                 draft.write(chunk)
