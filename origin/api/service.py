@@ -11,6 +11,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.runtime.httpsite import admin_app, problems, serve_app
+from headwater.runtime.listener import raise_file_limit
 from headwater.runtime.logs import Log
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
@@ -87,6 +88,7 @@ def api_app(
 
 @asynccontextmanager
 async def api_node(context: NodeContext) -> AsyncIterator[None]:
+    raise_file_limit()  # of a streamed upload that is checked as a whole, every part is an open file until its end
     deployment = context.deployment
     if deployment.origin.events is not None:
         check_client()
