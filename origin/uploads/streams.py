@@ -136,8 +136,8 @@ class Streams:
         if not await self._adopted(upload, sources):
             await self._written_anew(upload, sources)
         await self._intake.finishing.finish(upload, NO_DIGESTS)
-        for source in sources:
-            await self._intake.discard(creator, source.video_id)
+        for piece in dict.fromkeys(pieces):  # one may stand in it twice
+            await self._intake.discard(creator, piece)
         return await self._state(await self.upload(creator, upload.video_id))
 
     async def _adopted(self, upload: Upload, sources: list[Upload]) -> bool:

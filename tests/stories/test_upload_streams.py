@@ -224,6 +224,14 @@ async def test_pieces_sent_side_by_side_become_one_video_and_are_shown_to_nobody
         assert len((await connection.execute(select(videos.c.id))).all()) == 1
 
 
+async def test_a_piece_may_stand_in_a_video_twice(api: RunningApi) -> None:
+    path = await created(api, 100, **{"Upload-Concat": "partial"})
+    await patch(api, path, 0, CLIP[:100])
+    final = await api.creator.ask("POST", "/upload/tus", headers={**TUS, "Upload-Concat": f"final;{path} {path}"})
+    assert final.status == 201, final
+    assert await master_of(api, id_of(path_of(final))) == 2 * CLIP[:100]
+
+
 async def test_pieces_that_are_not_whole_cannot_be_joined(api: RunningApi) -> None:
     path = await created(api, 10, **{"Upload-Concat": "partial"})
     await patch(api, path, 0, b"half")
