@@ -36,9 +36,13 @@ _CONTROL_BYTES: Final = 18  # without its padding
 _WORDS: Final = _HEADER.size // 8
 _LOW_HALF: Final = 0 if sys.byteorder == "little" else 32  # of a word that begins with the four bytes of a length
 
-# (front at, front bytes, rest at, rest bytes) of one reply after the other, all of the same size.
-Pieces = list[int]
-_PIECES: Final = 4
+# Of one reply after the other, all of the same size: where its front is; how long that is, where its rest is, how long that is.
+# They are packed when they become known, so that a batch is only put together.
+Pieces = list[bytes]
+AT: Final = struct.Struct("=Q")
+REST: Final = struct.Struct("=3Q")
+_PIECES: Final = 2
+_VECTORS_BYTES: Final = AT.size + REST.size
 
 
 class Batches:
@@ -54,10 +58,10 @@ class Batches:
         self._slots, self._overflows = _bytes(BATCH * STRIDE), _bytes(BATCH * OVERFLOW_BYTES)
         self._names = _bytes(BATCH * NAME_STRIDE)
         self._headers, self._vectors = _bytes(BATCH * _HEADER.size), _bytes(BATCH * 32)
-        self._sent_headers, self._sent_vectors = (ctypes.c_uint64 * (BATCH * _WORDS))(), (ctypes.c_uint64 * (BATCH * _PIECES))()
+        self._sent_headers, self._sent_vectors = (ctypes.c_uint64 * (BATCH * _WORDS))(), _bytes(BATCH * _VECTORS_BYTES)
         self._sent_headers_at, self._sent_vectors_at = map(ctypes.addressof, (self._sent_headers, self._sent_vectors))
         self._sent_header_view = memoryview(self._sent_headers).cast("B").cast("Q")
-        self._sent_vector_view = memoryview(self._sent_vectors).cast("B").cast("Q")
+        self._sent_vector_view = memoryview(self._sent_vectors).cast("B")
         self._controls = _bytes(BATCH * _CONTROL.size)
         self._controls_at = ctypes.addressof(self._controls)
         slots, overflows, names, vectors = map(ctypes.addressof, (self._slots, self._overflows, self._names, self._vectors))
@@ -99,14 +103,14 @@ class Batches:
         """Sends runs of (a slot of the peer, bytes of each reply, pieces); returns how many replies could not be sent (no buffer,
         no route): their clients will ask again."""
         headers: list[int] = []
-        vectors: list[int] = []
+        vectors: Pieces = []
         replies: list[int] = []
         name_word = self.name_bytes << _LOW_HALF
         for slot, size, pieces in runs:
             name, whole = self._names_at[slot], len(pieces)
             together = _PIECES * (min(MAX_SEGMENTS, MAX_MESSAGE_BYTES // size) if self._segments and whole > _PIECES else 1)
             for first in range(0, whole, together):
-                at = self._sent_vectors_at + len(vectors) * 8
+                at = self._sent_vectors_at + len(vectors) // _PIECES * _VECTORS_BYTES
                 part = pieces[first : first + together]
                 count = len(part) // _PIECES
                 control = (0, 0) if count == 1 else self._segmented(len(replies), size)
@@ -114,7 +118,8 @@ class Batches:
                 vectors += part
                 replies.append(count)
         self._sent_header_view[: len(headers)] = array("Q", headers)
-        self._sent_vector_view[: len(vectors)] = array("Q", vectors)
+        packed = b"".join(vectors)
+        self._sent_vector_view[: len(packed)] = packed
         return self._send_headers(replies)
 
     def _segmented(self, number: int, size: int) -> tuple[int, int]:

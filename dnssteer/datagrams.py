@@ -12,7 +12,7 @@ import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol, TypeAlias, cast
 
-from dnssteer.batches import BATCH, NAME_STRIDE, OFFSET, SLOT_BYTES, STRIDE, Batches, Pieces
+from dnssteer.batches import AT, BATCH, NAME_STRIDE, OFFSET, REST, SLOT_BYTES, STRIDE, Batches, Pieces
 from dnssteer.memory import ID_BYTES, Remembered, address_of
 from dnssteer.metrics import UNSENT
 from dnssteer.ratelimit import Counts
@@ -83,7 +83,7 @@ class DatagramBatches:
         self._places = [
             (
                 slot,
-                self._batches.begins[slot],
+                AT.pack(self._batches.begins[slot]),
                 slot * STRIDE + OFFSET,
                 slot * STRIDE + OFFSET + ID_BYTES,
                 (slot * STRIDE + OFFSET + ID_BYTES) // 8,
@@ -140,7 +140,7 @@ class DatagramBatches:
                 pieces = replies.get(known.size)
                 if pieces is None:
                     pieces = replies[known.size] = []
-                pieces += (at, known.front, known.rest_at, known.rest_size)
+                pieces += (at, known.rest)
                 continue
             wire = slots[begin : begin + min(size, SLOT_BYTES)]
             if size > SLOT_BYTES:
@@ -148,7 +148,9 @@ class DatagramBatches:
             reply = responder.reply_to(wire, client, over_tcp=False)
             if reply is not None:
                 keep(reply)
-                replies.setdefault(len(reply) - ID_BYTES, []).extend((address_of(reply), len(reply), at, 0))
+                replies.setdefault(len(reply) - ID_BYTES, []).extend(
+                    (AT.pack(address_of(reply)), REST.pack(len(reply), address_of(reply), 0))
+                )
         runs = [(slot, size + ID_BYTES, pieces) for _, _, _, slot, replies in peers.values() for size, pieces in replies.items()]
         lost = self._batches.send(runs)
         if lost:

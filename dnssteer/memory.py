@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dnssteer.answer import Reply
+from dnssteer.batches import REST
 
 ID_BYTES: Final = 2
 NAME_AT: Final = 12
@@ -27,7 +28,7 @@ class Remembered:
     often it was given since that was last counted into the metrics.
 
     For replies that are written over their query: `key` is the query's; `head` the reply's bytes 2 to 9 as a number in this
-    machine's order; `front` how many bytes are the query's own behind that; `rest_at` and `rest_size` what follows, in `tail`.
+    machine's order; `front` how many bytes are then the query's; `rest` that, and where what follows is in `tail`, packed.
     `lettered` says that other queries in the same lower case may mean something else.
     """
 
@@ -38,8 +39,7 @@ class Remembered:
     key: bytes
     front: int
     head: int
-    rest_at: int
-    rest_size: int
+    rest: bytes
     lettered: bool
     given: int = 0
 
@@ -66,8 +66,7 @@ def remembered(key: bytes, tail: bytes, reply: Reply) -> Remembered:
         key,
         front,
         int.from_bytes(tail[:8], sys.byteorder),
-        address_of(tail) + rest,
-        len(tail) - rest,
+        REST.pack(front, address_of(tail) + rest, len(tail) - rest),
         lettered=outside != outside.lower() or outside != outside.upper(),
     )
 

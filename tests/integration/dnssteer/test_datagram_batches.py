@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from dnssteer.answer import Asker, Policy, answer
-from dnssteer.batches import Batches
+from dnssteer.batches import AT, REST, Batches
 from dnssteer.datagrams import serve_datagrams
 from dnssteer.responder import Responder
 from headwater.rules.addresses import Address
@@ -92,6 +92,6 @@ async def test_replies_that_a_route_takes_only_one_by_one_are_lost_once() -> Non
             for _ in range(2):
                 client.sendto(b"question", sock.getsockname())
             assert batches.receive() == 2
-            pieces = [number for begin in batches.begins[:2] for number in (begin, 8, begin, 8)]
+            pieces = [part for begin in batches.begins[:2] for part in (AT.pack(begin), REST.pack(8, begin, 8))]
             assert batches.send([(0, 16, pieces)]) == expected_lost
         assert [client.recv(100), client.recv(100)] == [b"question" * 2] * 2
