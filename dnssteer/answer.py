@@ -60,11 +60,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, by which transport, when (unix seconds, of this machine's clock)."""
+    """Who asks, by which transport, when (unix seconds, of this machine's clock). `region` when it is known already."""
 
     address: IpAddress
     over_tcp: bool = False
     now: float = 0.0
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def answer(wire: bytes, asker: Asker, zone: Zone, world: World, policy: Policy =
     if sections.outcome is Outcome.TRUNCATED:
         return Reply(Outcome.TRUNCATED, truncated_reply(wire), query.question.qtype, truncated=True, shown=shown)
     if cookie is not None and sections.outcome not in (Outcome.BADVERS, Outcome.REFUSED):
-        sections = replace(sections, cookie=_kept_or_new(cookie, shown, asker, policy))
+        sections = replace(sections, cookie=cookies.kept_or_new(cookie, shown, asker.address, policy.secrets[0], asker.now))
     reply, truncated = written(query, sections, over_tcp=asker.over_tcp)
     named = query.question.name.canonicalize().to_wire() if sections.outcome is not Outcome.NXDOMAIN else b""
     return Reply(sections.outcome, reply, query.question.qtype, steered, truncated, shown, named or b"")
@@ -132,14 +133,6 @@ def _decided(
     if policy.signing is not None and query.edns is not None and query.edns.dnssec_ok:
         sections = policy.signing.signed(query, sections, zone, asker.now)
     return sections, steered
-
-
-def _kept_or_new(cookie: bytes, shown: Shown, asker: Asker, policy: Policy) -> bytes:
-    """RFC 7873 section 5.2: the client's part comes back; a server's part that will hold for a while comes back as it was."""
-    if shown is Shown.GOOD and not cookies.needs_renewal(cookie, asker.now):
-        return cookie
-    client_cookie = cookie[: cookies.CLIENT_BYTES]
-    return client_cookie + cookies.server_cookie(client_cookie, asker.address, policy.secrets[0], asker.now)
 
 
 def _bare(header: Header, outcome: Outcome, question: Question | None, with_edns: bool) -> Reply:
@@ -190,7 +183,7 @@ def _steered(query: Query, logical: LogicalName, asker: Asker, zone: Zone, world
         scope_len, steered = match.prefix_len, Steered(match.region, KnownBy.SUBNET)
     else:
         # A length of 0 asks to leave the client out of it (RFC 7871 section 7.1.2); then only the resolver's place is known.
-        scope_len, steered = 0, Steered(region_of(asker.address, world).region, KnownBy.RESOLVER)
+        scope_len, steered = 0, Steered(asker.region or region_of(asker.address, world).region, KnownBy.RESOLVER)
     question = query.question
     if question.qtype == ANY or question.qtype not in (A, AAAA, HTTPS):
         return _of(question, (), zone, has_data=logical.holds_addresses), steered

@@ -20,6 +20,8 @@ VERSION: Final = 1
 VALID_S: Final = 3600
 AHEAD_S: Final = 300
 RENEW_S: Final = 1800
+JUDGED_S: Final = 60
+MAX_JUDGED: Final = 65_536
 _MASK: Final = 2**64 - 1
 
 
@@ -59,6 +61,42 @@ def needs_renewal(option: bytes, now: float) -> bool:
     """Whether a good cookie should be replaced by a new one."""
     (made,) = struct.unpack_from("!I", option, CLIENT_BYTES + 4)
     return _serial_difference(int(now), made) > RENEW_S
+
+
+def kept_or_new(option: bytes, shown: Shown, client: IPv4Address | IPv6Address, secret: bytes, now: float) -> bytes:
+    """RFC 7873 section 5.2: the client's part comes back; a server's part that will hold for a while comes back as it was."""
+    if shown is Shown.GOOD and not needs_renewal(option, now):
+        return option
+    client_cookie = option[:CLIENT_BYTES]
+    return client_cookie + server_cookie(client_cookie, client, secret, now)
+
+
+class Judged:
+    """Remembers for a while what was said of a client's COOKIE option: a resolver shows the same one again and again, and a hash
+    costs more than all the rest of a remembered answer."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, IPv4Address | IPv6Address], tuple[Shown, bytes, float]] = {}
+
+    def judged(
+        self, option: bytes | None, client: IPv4Address | IPv6Address, secrets: Sequence[bytes], now: float
+    ) -> tuple[Shown, bytes | None]:
+        """(what it shows, what to send back), at most JUDGED_S old, and never good when it has expired."""
+        if option is None:
+            return Shown.NONE, None
+        known = self._known.get((option, client))
+        if known is not None and now < known[2]:
+            return known[:2]
+        verdict = shown(option, client, secrets, now)
+        back = kept_or_new(option, verdict, client, secrets[0], now)
+        until = now + JUDGED_S
+        if verdict is Shown.GOOD:
+            (made,) = struct.unpack_from("!I", option, CLIENT_BYTES + 4)
+            until = min(until, now + VALID_S - _serial_difference(int(now), made))
+        if len(self._known) >= MAX_JUDGED:
+            self._known.clear()
+        self._known[option, client] = (verdict, back, until)
+        return verdict, back
 
 
 def _serial_difference(later: int, earlier: int) -> int:

@@ -117,7 +117,7 @@ def read_query(wire: bytes, header: Header) -> Query:
             if had_edns or owner != dns.name.root:
                 raise MalformedQuery("one OPT record at the root was expected (RFC 6891 section 6.1.1)")
             had_edns = True
-            edns = _read_edns(rdclass, ttl, rdata)
+            edns = read_edns(rdclass, ttl, rdata)
         if parser.remaining():
             raise MalformedQuery("bytes after the last record")
     except (dns.exception.DNSException, MalformedQuery) as error:
@@ -125,8 +125,8 @@ def read_query(wire: bytes, header: Header) -> Query:
     return Query(header, question, edns)
 
 
-def _read_edns(rdclass: int, ttl: int, rdata: bytes) -> Edns:
-    """RFC 6891 section 6.1.3: the class is the payload size; the TTL is extended rcode, version, flags."""
+def read_edns(rdclass: int, ttl: int, rdata: bytes) -> Edns:
+    """RFC 6891 section 6.1.3: the class is the payload size; the TTL is extended rcode, version, flags. Raises MalformedQuery."""
     version = (ttl >> 16) & 0xFF
     subnet: ClientSubnet | None = None
     cookie: bytes | None = None

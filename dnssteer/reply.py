@@ -104,7 +104,7 @@ def written(query: Query, sections: Sections, *, over_tcp: bool) -> tuple[bytes,
     _add_edns(message, query.edns, sections)
     try:
         # Unshuffled, because the best edge comes first.
-        return message.to_wire(max_size=_limit_bytes(query.edns, over_tcp), want_shuffle=False), False
+        return message.to_wire(max_size=limit_bytes(query.edns, over_tcp), want_shuffle=False), False
     except dns.exception.TooBig:
         if sections.additional:  # glue is help, and no reason to come again
             return written(query, replace(sections, additional=()), over_tcp=over_tcp)
@@ -145,7 +145,16 @@ def _scoped(subnet: ClientSubnet, scope_len: int) -> bytes:
     return subnet.family.to_bytes(2, "big") + bytes((subnet.source_len, scope_len)) + address
 
 
-def _limit_bytes(edns: Edns | None, over_tcp: bool) -> int:
+def options_of(subnet: ClientSubnet | None, scope_len: int, cookie: bytes | None) -> bytes:
+    """The options of an authoritative answer's OPT record, in the order in which `written` has them."""
+    found = [(dns.edns.OptionType.ECS, _scoped(subnet, scope_len))] if subnet is not None else []
+    if cookie is not None:
+        found.append((dns.edns.OptionType.COOKIE, cookie))
+    return b"".join(kind.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for kind, value in found)
+
+
+def limit_bytes(edns: Edns | None, over_tcp: bool) -> int:
+    """How long a reply may be."""
     if over_tcp:
         return TCP_PAYLOAD_BYTES
     return min(max(edns.payload_bytes, PLAIN_PAYLOAD_BYTES), UDP_PAYLOAD_BYTES) if edns else PLAIN_PAYLOAD_BYTES

@@ -10,12 +10,13 @@ from typing import Final
 import dns.rdatatype
 
 from dnssteer.answer import Asker, Policy, Reply, Signing, answer
-from dnssteer.cookies import Shown
+from dnssteer.cookies import Judged, Shown
 from dnssteer.memory import ID_BYTES, Memory
 from dnssteer.metrics import ANSWER_SECONDS, COOKIES, LIMITED, QUERIES, REMEMBERED, STEERED, TRUNCATED
 from dnssteer.query import read_header
 from dnssteer.ratelimit import ERRORS, Counts, Limits, RateLimiter, Verdict
 from dnssteer.reply import PLAIN_PAYLOAD_BYTES, Outcome, bare_reply, truncated_reply
+from dnssteer.variants import REMEMBERED_OUTCOMES, varied
 from dnssteer.zone import IpAddress, Zone, zone_of
 from headwater.rules.steering import World, region_of
 from headwater.runtime.logs import Log
@@ -28,7 +29,6 @@ COUNTED_TYPES: Final = {
     int(kind): dns.rdatatype.to_text(kind)
     for kind in map(dns.rdatatype.from_text, ("A", "AAAA", "ANY", "CAA", "CNAME", "DNSKEY", "HTTPS", "MX", "NS", "SOA", "TXT"))
 }
-REMEMBERED_OUTCOMES: Final = frozenset({Outcome.NOERROR, Outcome.NODATA})
 MAX_CLIENTS: Final = 65_536
 # Signatures age: what is remembered of a signed zone is made again this often.
 SIGNED_MEMORY_S: Final = 3600
@@ -64,11 +64,11 @@ class View:
             if len(self._clients) >= MAX_CLIENTS:
                 self._clients.clear()
             region = region_of(address, self.world).region
-            known = Client(address, self._memory(region, False), self._memory(region, True), self.limiter.counts_of(address))
+            known = Client(address, self.memory(region, False), self.memory(region, True), self.limiter.counts_of(address))
             self._clients[address] = known
         return known
 
-    def _memory(self, region: str, over_tcp: bool) -> Memory:
+    def memory(self, region: str, over_tcp: bool) -> Memory:
         return self._memories.setdefault((region, over_tcp), Memory())
 
     def memories(self) -> dict[tuple[str, bool], Memory]:
@@ -92,6 +92,7 @@ class Responder:
         self._signing = signing
         self._clock = clock
         self._second = 0
+        self._judged = Judged()
         self.use(snapshot)
         TALLIES.append(self.count_remembered)
 
@@ -166,7 +167,10 @@ class Responder:
         started = time.perf_counter()
         view = self.view
         try:
-            reply = answer(wire, Asker(client.address, over_tcp, self._clock()), view.zone, view.world, self._policy)
+            asker = Asker(client.address, over_tcp, self._clock())
+            reply = varied(
+                wire, asker, view.zone, view.world, self._policy, lambda region: view.memory(region, over_tcp), self._judged
+            ) or answer(wire, asker, view.zone, view.world, self._policy)
             # An answer with a cookie is one client's own, and a cookie grows old.
             if reply.outcome in REMEMBERED_OUTCOMES and len(wire) <= PLAIN_PAYLOAD_BYTES and reply.shown is Shown.NONE:
                 memory.put(wire, reply)
