@@ -22,17 +22,17 @@ MAX_NAME: Final = 255
 FILL: Final = b"\xff" * 3
 
 
-def nodata(name: dns.name.Name, types: Iterable[int], ttl_s: int) -> dns.rrset.RRset:
-    """`name` exists and has `types` only; up to the first name that could be below it."""
-    return _nsec(name, dns.name.Name((b"\x00", *name.labels)) if _room(name, 2) else _after(name), types, ttl_s)
+def nodata(name: dns.name.Name, types: Iterable[int], apex: dns.name.Name, ttl_s: int) -> dns.rrset.RRset:
+    """`name` exists in the zone `apex` and has `types` only; up to the first name that could be below it."""
+    return _nsec(name, dns.name.Name((b"\x00", *name.labels)) if _room(name, 2) else _after(name, apex), types, ttl_s)
 
 
-def nxdomain(name: dns.name.Name, encloser: dns.name.Name, ttl_s: int) -> tuple[dns.rrset.RRset, ...]:
+def nxdomain(name: dns.name.Name, encloser: dns.name.Name, apex: dns.name.Name, ttl_s: int) -> tuple[dns.rrset.RRset, ...]:
     """`name` does not exist, nor does a wildcard below `encloser`, the longest name that exists and ends as `name` does."""
     next_closer = dns.name.Name(name.labels[-len(encloser.labels) - 1 :])
     wildcard = dns.name.Name((b"*", *encloser.labels))
     denied = (next_closer,) if next_closer == wildcard else (next_closer, wildcard)
-    return tuple(_nsec(_before(one), _after(one), (), ttl_s) for one in denied)
+    return tuple(_nsec(_before(one), _after(one, apex), (), ttl_s) for one in denied)
 
 
 def _nsec(owner: dns.name.Name, following: dns.name.Name, types: Iterable[int], ttl_s: int) -> dns.rrset.RRset:
@@ -67,8 +67,8 @@ def _before(name: dns.name.Name) -> dns.name.Name:
     raise AssertionError("unreachable: the name without a fill is no longer than the name")
 
 
-def _after(name: dns.name.Name) -> dns.name.Name:
-    """The first name behind `name` and all below it."""
+def _after(name: dns.name.Name, apex: dns.name.Name) -> dns.name.Name:
+    """The first name behind `name` and all below it; the apex, where the zone has none (RFC 4034 section 4.1.1)."""
     label, parent = name.labels[0], name.labels[1:]
     if len(label) < MAX_LABEL and _room(name, 1):
         return dns.name.Name((label + b"\x00", *parent))
@@ -77,4 +77,5 @@ def _after(name: dns.name.Name) -> dns.name.Name:
         if last <= 0xFF:
             return dns.name.Name((label[:-1] + bytes([0x5B if 0x41 <= last <= 0x5A else last]), *parent))
         label = label[:-1]
-    return dns.name.Name(parent)
+    behind = dns.name.Name(parent)  # nothing below it is behind `name`
+    return apex if behind == apex else _after(behind, apex)

@@ -94,13 +94,13 @@ class OnlineSigning:
         name = query.question.name.canonicalize()
         negative_s = min(zone.soa.ttl, zone.soa[0].minimum)
         if sections.outcome is Outcome.NODATA:
-            made = denial.nodata(name, types_at(name, zone) - {query.question.qtype}, negative_s)
+            made = denial.nodata(name, types_at(name, zone) - {query.question.qtype}, zone.origin, negative_s)
             if query.question.qtype == NSEC:  # which the name has, now that it was asked for
                 sections, authority = replace(sections, outcome=Outcome.NOERROR, answer=(made,)), []
             else:
                 authority.append(made)
         elif sections.outcome is Outcome.NXDOMAIN:
-            authority += denial.nxdomain(name, closest_encloser(name, zone), negative_s)
+            authority += denial.nxdomain(name, closest_encloser(name, zone), zone.origin, negative_s)
         return replace(
             sections,
             answer=self._with_signatures(sections.answer, zone, now),

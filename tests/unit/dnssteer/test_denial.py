@@ -35,11 +35,12 @@ def covers(owner: dns.name.Name, following: dns.name.Name, name: dns.name.Name) 
 @example(dns.name.Name((b"\x00", *ORIGIN.labels)))
 @example(dns.name.Name((b"v3fa\x00", *ORIGIN.labels)))
 @example(dns.name.Name((b"x", b"y", b"\xff" * 63, *ORIGIN.labels)))
+@example(dns.name.Name((b"\xff" * 63, b"v3fa", *ORIGIN.labels)))
 def test_a_denial_covers_the_name_and_its_wildcard_and_nothing_that_exists(name: dns.name.Name) -> None:
     assume(name not in ZONE.names and ZONE.logical(name) is None)
     encloser = closest_encloser(name, ZONE)
     assert name.is_subdomain(encloser)
-    spans = [(rrset.name, rrset[0].next) for rrset in denial.nxdomain(name, encloser, 20)]
+    spans = [(rrset.name, rrset[0].next) for rrset in denial.nxdomain(name, encloser, ORIGIN, 20)]
     assert any(covers(owner, following, name) for owner, following in spans)
     assert any(covers(owner, following, dns.name.Name((b"*", *encloser.labels))) for owner, following in spans)
     for owner, following in spans:
@@ -49,7 +50,7 @@ def test_a_denial_covers_the_name_and_its_wildcard_and_nothing_that_exists(name:
 
 @given(names)
 def test_a_name_without_the_type_reaches_to_the_first_name_below_it(name: dns.name.Name) -> None:
-    made = denial.nodata(name, types_at(name, ZONE), 20)
+    made = denial.nodata(name, types_at(name, ZONE), ORIGIN, 20)
     assert made.name == name
     assert name < made[0].next or made[0].next <= ORIGIN
     assert not any(covers(name, made[0].next, existing) for existing in EXISTING if existing != name)
