@@ -137,6 +137,7 @@ def members_of(foreseen: Foreseen) -> dict[str, Any]:
                 "source": move.source,
                 "target": move.target,
                 "buckets": [f"{bucket:03x}" for bucket in move.buckets],
+                "pairs": move.pairs,
                 "cold_bytes": move.size_bytes,
             }
             for move in found.moves

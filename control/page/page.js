@@ -8,6 +8,7 @@ import { draw } from "./view.js";
 
 const EVERY_MS = 2000;
 const CHANGES_EVERY = 5; // looks at the status between two at the audit log
+const MOMENT = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
 let last = null;
 let timer = 0;
 let looks = 0;
@@ -54,7 +55,7 @@ function drawChanges(lines) {
   if (shown(list, lines)) return;
   list.replaceChildren(...lines.map((line) => {
     const item = made("li");
-    const time = made("time", new Date(line.at * 1000).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "short" }), "number quiet");
+    const time = made("time", new Date(line.at * 1000).toLocaleString("en-GB", MOMENT), "number quiet");
     time.dateTime = new Date(line.at * 1000).toISOString();
     const who = `${line.who}${line.login ? ` (${line.login})` : ""}${line.from ? ` from ${line.from}` : ""}`;
     const what = made("span", undefined, "what");
@@ -81,6 +82,13 @@ function logIn(why) {
   $("login-error").textContent = why;
   $("fresh").textContent = "";
   if (!asked) $("login-token").focus();
+}
+
+/** `#token=hw_…`, as `headwater up` prints it: no server sees it, and the address forgets it at once. */
+function takeFragment() {
+  if (!location.hash.startsWith("#token=")) return;
+  remember(location.hash.slice("#token=".length), false);
+  history.replaceState(null, "", location.pathname);
 }
 
 $("login-form").addEventListener("submit", async (event) => {
@@ -113,6 +121,7 @@ $("rollout-stop").addEventListener("click", stopRollout);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) look();
 });
+takeFragment();
 prepare(() => {
   looks = 0;
   look();

@@ -10,7 +10,7 @@ const ROW = 34;
 const GAP = 10;
 const CHANGES_SHOWN = 12;
 
-/** The moves between POPs, largest first: [{source, target, buckets, bytes}]. Pure. */
+/** The moves between POPs, largest first: [{source, target, buckets, bytes}]; a bucket counts for each region that moves. Pure. */
 export function movesOfPops(plan) {
   const popOf = new Map(plan.edges.map((edge) => [edge.name, edge.pop]));
   const sums = new Map();
@@ -19,7 +19,7 @@ export function movesOfPops(plan) {
     if (source === target) continue;
     const key = JSON.stringify([source, target]);
     const sum = sums.get(key) ?? { source, target, buckets: 0, bytes: 0 };
-    sum.buckets += move.buckets.length;
+    sum.buckets += move.pairs;
     sum.bytes += move.cold_bytes;
     sums.set(key, sum);
   }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from control.ownertoken import ensure_operator_token
 from headwater.cli.begunuploads import BegunUploads
 from headwater.cli.originclient import OriginClient, OriginRefused, OriginUnreachable, origin_client
 from headwater.cli.upload import shown_progress
@@ -49,7 +50,7 @@ class Invitation:
 
 
 def invitation(
-    deployment: Deployment, config: Path, video_id: str | None, headwater: str, has_dig: bool, token: str
+    deployment: Deployment, config: Path, video_id: str | None, headwater: str, has_dig: bool, token: str, operator: str
 ) -> Invitation:
     """The pages and commands of this deployment, with real values. A URL's fragment stays in the browser: no server logs it."""
     public = deployment.origin.public_url
@@ -60,7 +61,7 @@ def invitation(
     return Invitation(
         watch=f"{public}/watch/{video_id}" if video_id else f"{public}/",
         upload=f"{public}/#token={token}",
-        operators=f"{deployment.control.listen.url}/",
+        operators=f"{deployment.control.listen.url}/#token={operator}",
         commands=(
             dig,
             f"{headwater} upload --api {public} FILE",
@@ -83,7 +84,8 @@ async def show_demo(deployment: Deployment, config: Path, console: Console, toke
     except subprocess.CalledProcessError as error:
         raise DemoFailed(f"ffmpeg could not make it: {error.stderr.decode(errors='replace').strip()[-300:]}") from error
     has_dig = shutil.which("dig") is not None
-    for line in invitation(deployment, config, video_id, own_command(), has_dig, token).lines():
+    operator = (await asyncio.to_thread(ensure_operator_token, deployment)).text
+    for line in invitation(deployment, config, video_id, own_command(), has_dig, token, operator).lines():
         console.print(line, markup=False)
 
 

@@ -12,6 +12,7 @@ Law
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -92,12 +93,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Buckets that go from one edge to another, in ascending order; `size_bytes` are the hot bytes that are cold there."""
+    """Buckets that go from one edge to another, in ascending order; `size_bytes` are the hot bytes that are cold there; `pairs`
+    counts a bucket once for each region whose viewers move, as `moved_buckets` of the plan does."""
 
     source: str
     target: str
     buckets: tuple[int, ...]
     size_bytes: int
+    pairs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,7 @@ class _Ledger:
         self.bps = {name: [0.0, 0.0, 0.0, 0.0] for name in self.names}
         self.owned_before: dict[str, set[int]] = {name: set() for name in self.names}
         self.moved: dict[tuple[str, str], set[int]] = {}
+        self.pairs: Counter[tuple[str, str]] = Counter()
 
     def take(self, region: str, old: Sequence[str], new: Sequence[str], bps_of: Sequence[float]) -> None:
         for bucket, (was, now, bps) in enumerate(zip(old, new, bps_of, strict=True)):
@@ -211,6 +215,7 @@ class _Ledger:
                     self._note(was, bps, 3)
                 if was != NOBODY and now != NOBODY:
                     self.moved.setdefault((was, now), set()).add(bucket)
+                    self.pairs[was, now] += 1
 
     def _note(self, edge: str, bps: float, column: int) -> None:
         self.buckets[edge][column] += 1
@@ -251,7 +256,7 @@ def _moves(ledger: _Ledger, seen: Seen) -> tuple[tuple[Move, ...], dict[str, dic
             known = cold.setdefault(target, {}).get(bucket, NOTHING)
             if missing.size_bytes > known.size_bytes:
                 cold[target][bucket] = missing
-        moves.append(Move(source, target, tuple(sorted(buckets)), size_bytes))
+        moves.append(Move(source, target, tuple(sorted(buckets)), size_bytes, ledger.pairs[source, target]))
     return tuple(moves), cold
 
 

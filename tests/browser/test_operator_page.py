@@ -101,6 +101,11 @@ async def test_who_has_no_token_sees_a_login_that_says_what_is_wrong(browser: Br
         await page.keyboard.press("Enter")
         await visit.until("document.querySelectorAll('.node').length === 10")
         assert await visit.text("#you") == "ada"
+        await page.click("#logout")
+        await page.goto(f"{lab.url}/#token={viewer}")  # as `headwater up` prints it
+        await page.reload()
+        await visit.until("document.querySelector('#you').innerText === 'ada'")
+        assert page.url == f"{lab.url}/"
         assert not await page.is_visible("#purge-form")
         assert not await page.is_visible(".group .drain")
         book_of(lab.deployment).revoke(viewer.split("_")[1], 2.0)

@@ -119,6 +119,15 @@ def test_without_any_traffic_the_moved_share_is_that_of_buckets() -> None:
     found = plan(two_pops(), two_pops(fra=0, ams=0), Seen())
     assert found.measured is Measured.NOT
     assert found.moved_share == 0.5  # all of one region of two
+    assert sum(move.pairs for move in found.moves) == found.moved_buckets
+
+
+def test_a_bucket_that_moves_for_two_regions_counts_twice_in_its_move() -> None:
+    spilled, back = two_pops(fra=0, ams=0), two_pops(ams=0)
+    everything_to_fra = replace(back, pops=tuple(replace(pop, weight=100.0 if pop.name == "fra" else 0.0) for pop in back.pops))
+    found = plan(spilled, everything_to_fra, Seen())
+    (move,) = found.moves
+    assert (move.target, len(move.buckets), move.pairs, found.moved_buckets) == ("fra-1", 4096, 8192, 8192)
 
 
 @settings(max_examples=10)
