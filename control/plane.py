@@ -34,6 +34,7 @@ from signer.keyring import KeyRing, KeyRingError
 
 WATCH_S: Final = 1.0
 TRAFFIC_S: Final = 3.0
+PURGES_TOLD_S: Final = 60.0
 MAX_HAPPENINGS: Final = 60
 MAX_WRITTEN: Final = 20  # edits back to which it is known what a running node has read
 GAUGE_OF: Final[dict[Health, int]] = {"up": 1, "down": 0, "unknown": -1}
@@ -110,6 +111,7 @@ class ControlPlane:
         self.happenings: deque[Happening] = deque(maxlen=MAX_HAPPENINGS)
         self.key_error: str | None = None
         self.purge_sequence = 0
+        self._purges_due: asyncio.TimerHandle | None = None
         self._data = context.deployment.data
         self._ring = KeyRing(context.deployment.data / context.deployment.signing.keys)
         self._keys: list[PublishedKey] = []
@@ -188,11 +190,17 @@ class ControlPlane:
         if self.publisher.learn_of(held):
             self._changed.set()
 
-    def purged(self, sequence: int, what: str) -> None:
-        """A purge was told to all nodes that could be reached; the others learn of it by the next snapshot."""
+    def purged(self, sequence: int, what: str, *, by_all: bool) -> None:
+        """A purge was told to all nodes that could be reached; the others learn of it by the next snapshot.
+
+        When every node has acknowledged it, that snapshot is news to nobody: a stream of purges costs one a minute.
+        """
         self.purge_sequence = max(self.purge_sequence, sequence)
         self._happened(Kind.PURGE, what)
-        self._changed.set()
+        if not by_all or self.views is not None:
+            self._changed.set()
+        elif self._purges_due is None or self._purges_due.when() < asyncio.get_running_loop().time():
+            self._purges_due = asyncio.get_running_loop().call_later(PURGES_TOLD_S, self._changed.set)
 
     def steering_state(self) -> SteeringState:
         """Who is coming back and who passes buckets on, as of now."""
@@ -222,16 +230,25 @@ class ControlPlane:
                 await asyncio.sleep(max(0.0, self.deployment.control.probe_interval - (time.monotonic() - began)))
 
     async def read_traffic(self) -> None:
-        """Every node's counters, every few seconds."""
+        """Every node's counters, every few seconds. All at once at first; later one after another, because writing and reading
+        them costs milliseconds each, for which everything else on the way (a purge) would have to wait."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            pause_s = 0.0
             while True:
                 nodes = self.checked_nodes()
-                admins = {node: admin_address(self.deployment, node) for node in nodes}
-                texts = await asyncio.gather(*(read_metrics(session, admin, TRAFFIC_S) for admin in admins.values()))
-                for (node, role), text in zip(nodes.items(), texts, strict=True):
-                    if text is not None:
-                        self._learn_traffic(node, role, text)
-                await asyncio.sleep(TRAFFIC_S)
+                await asyncio.gather(
+                    *(self._read_traffic_of(session, node, role, n * pause_s) for n, (node, role) in enumerate(nodes.items())),
+                    asyncio.sleep(TRAFFIC_S),
+                )
+                pause_s = TRAFFIC_S / max(1, len(nodes))
+
+    async def _read_traffic_of(self, session: aiohttp.ClientSession, node: str, role: Role, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        if node not in self.checked_nodes():
+            return  # the config has lost it meanwhile
+        text = await read_metrics(session, admin_address(self.deployment, node), TRAFFIC_S)
+        if text is not None:
+            self._learn_traffic(node, role, text)
 
     async def publish(self) -> None:
         """Publishes after changes; those that come together become one snapshot."""

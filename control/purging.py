@@ -127,7 +127,9 @@ class Purger:
         PURGE_SECONDS.observe(time.monotonic() - began)
         text = f"{order.text}: {len(told) - len(missing)} of {len(told)} nodes acknowledged"
         self._plane.purged(
-            records[-1].sequence, text + (f"; missing: {', '.join(one.node for one in missing)}" if missing else "")
+            records[-1].sequence,
+            text + (f"; missing: {', '.join(one.node for one in missing)}" if missing else ""),
+            by_all=not missing,
         )
         return {
             "sequence": records[-1].sequence,
