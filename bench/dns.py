@@ -27,6 +27,7 @@ import dns.exception
 import dns.message
 import dns.query
 
+from bench import dnsfloor
 from bench.speed.report import machine, put_into
 from bench.speed.servers import LOAD_CORE, Server, free_port, program, running
 
@@ -37,6 +38,7 @@ QUESTIONS: Final = 50_000
 CALM_RATE: Final = 20_000  # questions a second while latency is measured
 GOALS: Final = {"gdnsd": 1.0, "PowerDNS": 2.0}
 OURS: Final = "Headwater"
+FLOOR: Final = "Floor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ CASES: Final = (
     Case("A, names in lower case", random_case=False),
     Case("A, names in a random case (0x20)", random_case=True),
     Case("A with EDNS, random case", random_case=True, dnsperf=("-e",)),
+    # As resolvers ask, which draw a port for each query: no two replies of a batch go to one socket.
+    Case("A, one query a socket", random_case=True, dnsperf=("-c", "200")),
 )
 
 
@@ -71,6 +75,13 @@ def ours(folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "bench.dns", "--serve", str(port)]
     with running(command, folder, PYTHONPATH=str(ROOT)) as pid:
         yield Server(OURS, "steering by the lab's config, metrics, rate limits, cookies", pid, ("127.0.0.1", port), None, {})
+
+
+@contextmanager
+def floor(folder: Path) -> Iterator[Server]:
+    port = free_port()
+    with running([sys.executable, "-m", "bench.dns", "--floor", str(port)], folder, PYTHONPATH=str(ROOT)) as pid:
+        yield Server(FLOOR, "Python that sends queries back unread, in our batches", pid, ("127.0.0.1", port), None, {})
 
 
 @contextmanager
@@ -110,6 +121,7 @@ PEERS: Final[dict[str, tuple[str, Callable[[Path], AbstractContextManager[Server
     OURS: ("dnsperf", ours),
     "gdnsd": ("gdnsd", gdnsd),
     "PowerDNS": ("pdns_server", powerdns),
+    FLOOR: ("dnsperf", floor),
 }
 
 
@@ -182,6 +194,8 @@ def _wait_until_answering(server: Server) -> None:
         except (OSError, dns.exception.Timeout):
             time.sleep(0.1)
             continue
+        if server.name == FLOOR:
+            return
         if reply.answer and sorted(record.to_text() for record in reply.answer[0]) == ["127.0.1.1", "127.0.2.1"]:
             return
         raise RuntimeError(f"{server.name} answered {reply}")
@@ -196,7 +210,8 @@ def section(
         "## DNS beside gdnsd and PowerDNS",
         "",
         f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `make bench-dns`, each figure over {seconds:g} s; {machine()}.",
-        f"One core for the server, one for dnsperf (8 clients, 200 outstanding). Load average when it began: {busy:.1f}"
+        "One core for the server, one for dnsperf (8 clients, 200 outstanding; in the last case 200 clients with one each). "
+        f"Load average when it began: {busy:.1f}"
         + (" (**other work shared the cores: only the ratios of this run mean something**)." if busy > 1 else "."),
         f"p99 is that at {CALM_RATE:,} questions a second. Answers per CPU second are those of the fast stretch over what it "
         "cost the server.",
@@ -228,7 +243,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dns")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each stretch")
     parser.add_argument("--serve", type=int, metavar="PORT", help="only our server, for the bench's own use")
+    parser.add_argument("--floor", type=int, metavar="PORT", help="only the echo beside which ours is measured")
     arguments = parser.parse_args()
+    if arguments.floor is not None:
+        dnsfloor.serve(arguments.floor)
+        return 0
     if arguments.serve is not None:
         serve(arguments.serve)
         return 0
