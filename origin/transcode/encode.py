@@ -33,6 +33,8 @@ from origin.transcode.tools import Ffmpeg, common_arguments, hostile_input
 
 FRAGMENTS = "fragments.mp4"
 CPU_PER_VIDEO_SECOND = 120  # a slow preset at 2160p stays well below
+# Pictures that say that they are two fields become whole ones; all others pass as they are.
+DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
 # HDR to BT.709. White of ITU-R BT.2408 (203 nits) stays nearly white: of the curves that do not clip, mobius was the brightest.
 TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
@@ -138,7 +140,7 @@ def filter_graph(
 ) -> str:
     """The picture of each moment of the constant grid, in each rung's size. `skipped` frames after `start` are left out."""
     rate = f"{timing.frame_rate.numerator}/{timing.frame_rate.denominator}"
-    steps = [f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
+    steps = [DEINTERLACE, f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
     if skipped:
         steps += [f"trim=start_frame={skipped}", "setpts=PTS-STARTPTS"]
     shared = f"[0:{report.video_index}]{','.join(steps)}"

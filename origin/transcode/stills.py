@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headwater.rules.mediapath import POSTER, STORYBOARD_INDEX
 from origin.transcode.child import BACKGROUND, Limits, run_child
-from origin.transcode.encode import TONE_MAP, check_ending
+from origin.transcode.encode import DEINTERLACE, TONE_MAP, check_ending
 from origin.transcode.ladder import VideoRung
 from origin.transcode.plan import Timing
 from origin.transcode.source import ProbeReport
@@ -81,7 +81,7 @@ def make_poster(ffmpeg: Ffmpeg, master: Path, report: ProbeReport, stall_s: floa
     scale = min(Fraction(1), Fraction(POSTER_SHORT_SIDE, min(report.width, report.height)))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (report.width, report.height))
     rate = f"{report.frame_rate.numerator}/{report.frame_rate.denominator}"
-    filters = [f"setpts=PTS-({float(start):.6f})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=1:stop_mode=clone"]
+    filters = [DEINTERLACE, f"setpts=PTS-({float(start):.6f})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=1:stop_mode=clone"]
     filters += [TONE_MAP] if report.transfer and ffmpeg.tone_maps else []
     filters += [f"scale={width}:{height}:flags=bicubic:out_range=pc", "setsar=1", "format=yuvj420p"]
     command = [

@@ -13,7 +13,7 @@ from pathlib import Path
 from origin.transcode.source import DEMUXERS
 
 NEEDED_ENCODERS = ("libx264", "aac", "mjpeg")
-NEEDED_FILTERS = ("scale", "fps", "tpad", "setpts", "aresample", "tile", "select")
+NEEDED_FILTERS = ("scale", "fps", "tpad", "setpts", "aresample", "tile", "select", "bwdif")
 ASK_S = 20
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 6  # raised when the same inputs give other bytes, so that outputs of two versions are never joined
+FORMAT = 7  # raised when the same inputs give other bytes, so that outputs of two versions are never joined
 
 
 def digest_of(kind: str, *inputs: Any) -> str:

@@ -20,6 +20,7 @@ from tests.support.transcoding import QUICK_LADDER
 SETTINGS = Transcode(ladder=QUICK_LADDER, first_height=240, preset="ultrafast", range_segments=2)
 HEVC_10 = ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le")
 SURROUND = "pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"
+SEVERAL = ("-map", "0", "-map", "1", "-map", "2", "-map", "3")
 TONE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
 
 
@@ -66,6 +67,12 @@ def size_of(stream: Stream) -> tuple[int | None, int | None]:
         ("transport.ts", (*picture(seconds=9), *TONE, "-shortest", "-c:a", "mp2"), (320, 240), Fraction(25)),
         ("old.avi", (*picture(seconds=9), *TONE, "-t", "9", "-c:v", "mpeg4", "-c:a", "libmp3lame"), (320, 240), Fraction(25)),
         ("surround.mkv", (*picture(), *TONE, "-shortest", "-af", SURROUND), (320, 240), Fraction(25)),
+        ("sixty.mp4", (*picture(rate="60", seconds=3),), (320, 240), Fraction(60)),
+        ("ntsc_sixty.mp4", (*picture(rate="60000/1001", seconds=3),), (320, 240), Fraction(60000, 1001)),
+        ("studio.mov", (*picture(), *TONE, "-shortest", "-c:a", "pcm_s16le"), (320, 240), Fraction(25)),
+        ("fragmented.mp4", (*picture(), *TONE, "-shortest", "-movflags", "frag_keyframe+empty_moov"), (320, 240), Fraction(25)),
+        ("really_mp4.avi", (*picture(), *TONE, "-shortest", "-f", "mp4"), (320, 240), Fraction(25)),
+        ("several.mkv", (*picture(), *TONE, *TONE, *picture("160x120"), *SEVERAL, "-t", "5"), (320, 240), Fraction(25)),
         ("telephone.mp4", (*picture(), *TONE, "-shortest", "-ar", "8000", "-ac", "1"), (320, 240), Fraction(25)),
     ],
 )  # fmt: skip
@@ -206,3 +213,32 @@ def test_a_file_without_true_keyframes_is_decoded_from_its_start(tmp_path: Path,
     assert not judged(clip, whole_up_to_bytes).seekable
     if whole_up_to_bytes:
         check(transcode(clip, tmp_path, SETTINGS))
+
+
+def test_an_edit_list_that_leaves_out_a_beginning_is_kept_to(tmp_path: Path) -> None:
+    """Cut without encoding: the file begins at a keyframe, its edit list at the moment that was asked for."""
+    whole = make_with(tmp_path / "whole.mp4", *picture(seconds=9), *TONE, "-t", "9", "-g", "50")
+    cut = make_with(tmp_path / "cut.mp4", "-ss", "3", "-i", str(whole), "-c", "copy")
+    stream = transcode(cut, tmp_path, SETTINGS)
+    check(stream)
+    assert float(stream.plan.timing.duration) == pytest.approx(6, abs=0.05)
+
+
+def test_fields_become_whole_pictures(tmp_path: Path) -> None:
+    """50 fields a second of a moving picture: 25 pictures, which are not combed."""
+    fields = ("-vf", "tinterlace=interleave_top,setfield=tff", "-flags", "+ilme+ildct", "-c:v", "libx264", "-crf", "12")
+    clip = make_with(tmp_path / "fields.mp4", *picture(rate="50", seconds=6), *fields)
+    stream = transcode(clip, tmp_path, SETTINGS)
+    assert stream.plan.timing.frame_rate == 25
+    check(stream)
+    assert combed(clip) == 150
+    assert combed(stream.folder / "h264/240p/playlist.m3u8") < 10, "the detector errs now and then"
+
+
+def combed(source: Path) -> int:
+    """How many pictures look like two fields of different moments, whatever they say of themselves."""
+    seen = ("-map", "0:v:0", "-vf", "idet", "-f", "null", "-")
+    command = [ffmpeg_path(), "-hide_banner", "-i", str(source), *seen]
+    told = subprocess.run(command, check=True, capture_output=True, timeout=60, text=True).stderr
+    last = [line for line in told.splitlines() if "Multi frame detection" in line][-1].replace(":", " ").split()
+    return int(last[last.index("TFF") + 1]) + int(last[last.index("BFF") + 1])
