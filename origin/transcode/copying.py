@@ -136,6 +136,8 @@ def key_period(keys: Sequence[int], pictures: int) -> int | None:
 
 def _closed(pictures: Sequence[Picture], keys: Sequence[int]) -> bool:
     """Whether nothing is shown before the keyframe that it is decoded after, nor after the next."""
+    if not keys:
+        return False
     ends = [*keys[1:], len(pictures)]
     latest = -(2**62)
     for start, end in zip(keys, ends, strict=True):
