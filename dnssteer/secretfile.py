@@ -6,22 +6,17 @@ server's file, and drop the old line an hour later.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from dnssteer.cookies import SECRET_BYTES
 from headwater.runtime.httpsite import CannotStart
+from headwater.runtime.secretonce import make_once
 
 
 def cookie_secrets(file: Path) -> tuple[bytes, ...]:
     """The secrets in `file`, which is made with one when it is not there. Raises CannotStart."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
-            new.write(secrets.token_hex(SECRET_BYTES) + "\n")
-    except FileExistsError:
-        pass
+    make_once(file, f"{secrets.token_hex(SECRET_BYTES)}\n".encode("ascii"))
     try:
         found = tuple(bytes.fromhex(line) for line in file.read_text().split())
     except ValueError:

@@ -5,7 +5,6 @@ One key signs everything (a combined signing key, flags 257). It is made in the 
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from dnssteer.query import Query
 from dnssteer.reply import Outcome, Sections
 from dnssteer.zone import Zone
 from headwater.runtime.httpsite import CannotStart
+from headwater.runtime.secretonce import make_once
 from headwater.settings.deployment import Deployment
 
 KEY_FLAGS: Final = 0x0101  # zone key, secure entry point (RFC 4034 section 2.1.1)
@@ -59,14 +59,8 @@ def key_folder(deployment: Deployment) -> Path:
 def zone_key(folder: Path, zone: str) -> ZoneKey:
     """The zone's key in `folder`, made when it is not there. Raises CannotStart."""
     file = folder / f"{zone}.pem"
-    folder.mkdir(parents=True, exist_ok=True)
-    made = ec.generate_private_key(ec.SECP256R1())
-    try:
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
-            form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-            new.write(made.private_bytes(*form))
-    except FileExistsError:
-        pass
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    make_once(file, ec.generate_private_key(ec.SECP256R1()).private_bytes(*form))
     try:
         private = serialization.load_pem_private_key(file.read_bytes(), password=None)
     except ValueError as error:

@@ -8,9 +8,10 @@ The tier that receives the header looks its digest up in the snapshot and never 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
+
+from headwater.runtime.secretonce import make_once
 
 NODE_HEADER = "Headwater-Node"
 
@@ -26,19 +27,7 @@ def read_token(data: Path, node: str) -> str:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         pass
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{node}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    make_once(path, secrets.token_urlsafe(32).encode("ascii"))
     return path.read_text(encoding="ascii").strip()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from headwater.runtime.httpsite import CannotStart
+from headwater.runtime.secretonce import make_once
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import FileStore, S3Store, Store
 from origin.objects.fileparts import FilePartStore
@@ -43,21 +43,5 @@ def open_part_store(store: Store, deployment: Deployment) -> PartStore:
 def part_url_secret(data: Path) -> bytes:
     """32 random bytes, made on first use (mode 0600; two starters agree on one)."""
     path = data / "secrets" / "part-urls.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".part-urls.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    make_once(path, secrets.token_bytes(32))
     return path.read_bytes()
