@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -222,13 +223,18 @@ def _link(source: Path, target: Path, number: int) -> None:
 def _parts_in(folder: Path) -> list[ArrivedPart]:
     found = []
     try:
-        for entry in os.scandir(folder):
-            match = _PART.match(entry.name)
-            if match and entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                found.append(ArrivedPart(int(match[1]), status.st_size, match[2], status.st_mtime))
+        entries = os.scandir(folder)
     except FileNotFoundError:
-        pass  # never begun, or discarded
+        return []  # never begun, or discarded
+    with entries:
+        for entry in entries:
+            if match := _PART.match(entry.name):
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # replaced since
+                if stat.S_ISREG(status.st_mode):
+                    found.append(ArrivedPart(int(match[1]), status.st_size, match[2], status.st_mtime))
     return found
 
 
