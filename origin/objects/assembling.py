@@ -30,12 +30,14 @@ AHEAD = counter("headwater_uploads_assembled_ahead_bytes_total", "Bytes of uploa
 
 @dataclass(slots=True)
 class _Assembly:
-    """`done` are the parts in the draft, by digest. Whoever changes it holds `lock`; `closed` says that nobody may any more."""
+    """`done` are the parts in the draft, by digest. Whoever changes it holds `lock`; `closed` says that nobody may any more,
+    `broken` that a part went in which is not among them."""
 
     draft: Draft
     done: list[str] = field(default_factory=list)
     unsynced: int = 0
     closed: bool = False
+    broken: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -72,7 +74,7 @@ class Assemblies:
         with assembly.lock:
             assembly.closed = True
         done = len(assembly.done)
-        if assembly.done != [part.sha256 for part in parts[:done]] or not assembly.draft.path.exists():
+        if assembly.broken or assembly.done != [part.sha256 for part in parts[:done]] or not assembly.draft.path.exists():
             assembly.draft.abandon()
             return None
         return assembly.draft, done
@@ -94,7 +96,7 @@ class Assemblies:
                 return
             with assembly.lock:
                 number = len(assembly.done) + 1
-                if assembly.closed or number not in parts or number + 1 not in parts:
+                if assembly.closed or assembly.broken or number not in parts or number + 1 not in parts:
                     return
                 self._append(assembly, upload_id, parts[number])
             self._worker.submit(self._advance, upload_id)
@@ -117,6 +119,7 @@ class Assemblies:
         return None
 
     def _append(self, assembly: _Assembly, upload_id: str, part: ArrivedPart) -> None:
+        assembly.broken = True  # until the part is whole and right
         digest = hashlib.sha256()
         with open(self._path_of(upload_id, part), "rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -125,6 +128,7 @@ class Assemblies:
         if digest.hexdigest() != part.sha256:
             raise OSError(f"part {part.number} of {upload_id} does not have its digest")
         assembly.done.append(part.sha256)
+        assembly.broken = False
         AHEAD.inc(part.size_bytes)
         assembly.unsynced += part.size_bytes
         if assembly.unsynced >= SYNC_EVERY_BYTES:

@@ -90,6 +90,22 @@ async def test_a_part_that_is_damaged_before_it_is_read_is_named_at_the_end(stor
     assert await asyncio.to_thread(drafts, store) == []
 
 
+async def test_bytes_of_a_damaged_part_are_in_no_master_however_late_the_damage_is_seen(store: FilePartStore) -> None:
+    """What had begun with the damaged part is not taken up, also in the moment before it is dropped."""
+    assemblies = store._ahead
+    assemblies.drop = lambda upload_id: None  # type: ignore[method-assign]
+    await sent(store, (1, 2))
+    (part,) = await asyncio.to_thread(lambda: list((store._uploads / "upload-1").glob("2.*")))
+    part.write_bytes(b"x" * len(PARTS[1]))
+    await send(store, 3, PARTS[2])
+    await all_looked_at(store)
+    part.write_bytes(PARTS[1])
+    for number in (4, 5):
+        await send(store, number, PARTS[number - 1])
+    made = await store.complete("upload-1", "masters/v/source", await store.arrived("upload-1"), "video/mp4")
+    assert made.sha256 == hashlib.sha256(WHOLE).hexdigest()
+
+
 async def test_an_upload_given_up_leaves_nothing(store: FilePartStore) -> None:
     await sent(store)
     await store.discard("upload-1")
