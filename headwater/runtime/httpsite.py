@@ -84,13 +84,24 @@ async def _serving(runner: web.BaseRunner, address: Address | Path, tls: ssl.SSL
             raise cannot_listen(error, address) from error
         yield
     finally:
+        # A connection that was accepted in the moment of closing joins the server a few steps of the loop later; one that found
+        # the server closed, or came while it shuts down, would never be closed.
         for opened in runner.sites:
-            await opened.stop()
-        # A connection that was accepted in the moment of closing joins the server a few steps of the loop later; one that came
-        # while the server shuts down would never be closed.
+            _accept_no_more(opened)
         for _ in range(LATE_STEPS):
             await asyncio.sleep(0)
+        for opened in runner.sites:
+            await opened.stop()
         await runner.cleanup()
+
+
+def _accept_no_more(site: web.BaseSite) -> None:
+    """On asyncio's own loop a server that is closed drops what it has accepted and not yet joined; uvloop's does not."""
+    server = site._server
+    if isinstance(server, asyncio.Server):
+        loop = asyncio.get_running_loop()
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
 
 
 def cannot_listen(error: OSError, address: Address, *, listing: str = "ss -ltnp") -> CannotStart:

@@ -77,8 +77,12 @@ class Draft:
 
     def abandon(self) -> None:
         """Also after `finish`, and after the file was renamed."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError:
+            pass  # what was still to be written finds no room: nobody wants it
+        finally:
+            self.path.unlink(missing_ok=True)
 
 
 class BlobFolder:

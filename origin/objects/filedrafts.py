@@ -50,5 +50,9 @@ class FilePartDraft:
 
     def _abandon(self) -> None:
         with disk_errors_mapped():
-            self._file.close()
-            self._path.unlink(missing_ok=True)
+            try:
+                self._file.close()
+            except OSError:
+                pass  # what was still to be written finds no room: nobody wants it
+            finally:
+                self._path.unlink(missing_ok=True)

@@ -114,7 +114,7 @@ def test_a_replaced_file_is_read_again_and_a_lost_one_goes_on(tmp_path: Path, mo
     assert current_regions(settings) is second
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="no test database of MaxMind's beside the repository")
+@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/geo, MaxMind's own test database beside the clone")
 def test_a_database_of_maxmind_is_read() -> None:
     regions = open_regions(Geo(database=REAL, countries={"JP": "ap"}, continents={"EU": "eu"}))
     assert regions.locate(ip_address("2.125.160.216")) == Located("eu", 29)
