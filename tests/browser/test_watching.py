@@ -203,7 +203,8 @@ async def test_the_list_shows_posters_from_an_edge(browser: Browser, lab: Lab, c
 
 async def test_the_operator_page_shows_every_node(browser: Browser, lab: Lab) -> None:
     async with visiting(browser) as visit:
-        await visit.page.goto(f"{lab.deployment.control.listen.url}/")
+        token = lab.operator["Authorization"].removeprefix("Bearer ")
+        await visit.page.goto(f"{lab.deployment.control.listen.url}/#token={token}")
         for node in nodes_of(lab.deployment):
             await visit.until(f"document.body.innerText.includes('{node}')")
         await visit.picture("operator")

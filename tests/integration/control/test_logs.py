@@ -23,6 +23,11 @@ def logged(lab: Lab, node: str, **members: object) -> None:
         file.write(json.dumps({"node": node, **members}) + "\n")
 
 
+def as_in_a_terminal() -> None:
+    """Ctrl-C counts, also where these tests run in a shell's background, which ignores it for all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_refusals_are_followed_as_they_come_also_over_a_restart_of_control(tmp_path: Path) -> None:
     async with controlled_lab(tmp_path) as lab:
         logged(lab, "fra-1", status=403, refusal="expired")
@@ -30,7 +35,7 @@ async def test_refusals_are_followed_as_they_come_also_over_a_restart_of_control
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "headwater", "logs", "follow", "fra-1", "sin-1", "--refused", "--json", "-c", str(lab.file),
                 cwd=ROOT, env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, preexec_fn=as_in_a_terminal,
             )  # fmt: skip
             assert process.stdout is not None
             async with asyncio.timeout(60):
