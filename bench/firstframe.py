@@ -26,8 +26,8 @@ from typing import Any
 from urllib.parse import urljoin
 
 from bench.placing import placed
-from origin.transcode.testclip import make_demo_clip
-from origin.transcode.tools import find_ffmpeg
+from origin.transcode.media.testclip import make_demo_clip
+from origin.transcode.programs.tools import find_ffmpeg
 from tests.support.deployments import ROOT
 from tests.support.lab import Lab, running_lab
 

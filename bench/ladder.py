@@ -24,12 +24,12 @@ from pathlib import Path
 from bench.firstframe import source
 from bench.placing import placed
 from headwater.settings.origin import Transcode
-from origin.transcode.encode import EncodeSettings
-from origin.transcode.ladder import VideoRung
-from origin.transcode.plan import FrameRange, Plan, make_plan
-from origin.transcode.source import Bounds, ProbeReport
-from origin.transcode.tasks import Source, run_encode, run_package, run_probe
-from origin.transcode.tools import find_ffmpeg
+from origin.transcode.encoding.encode import EncodeSettings
+from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.plan import FrameRange, Plan, make_plan
+from origin.transcode.graph.tasks import Source, run_encode, run_package, run_probe
+from origin.transcode.media.source import Bounds, ProbeReport
+from origin.transcode.programs.tools import find_ffmpeg
 from tests.support.deployments import ROOT
 
 ROUNDS = 2

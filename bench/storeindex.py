@@ -11,7 +11,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from headwater.cacheproxy.diskindex import DiskIndex
+from headwater.cacheproxy.store.diskindex import DiskIndex
 
 HITS = 200_000
 

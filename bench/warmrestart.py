@@ -13,10 +13,10 @@ from pathlib import Path
 
 import structlog
 
-from headwater.cacheproxy.diskindex import BLOCK_BYTES
-from headwater.cacheproxy.diskstore import DiskStore
-from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.store.diskindex import BLOCK_BYTES
+from headwater.cacheproxy.store.diskstore import DiskStore
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.store import Store
 from headwater.settings.cache import CacheSettings
 
 

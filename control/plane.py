@@ -13,17 +13,17 @@ from typing import Final
 
 import aiohttp
 
-from control.balancing import Balance
-from control.desired import Desired, Edit, after_look
-from control.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
-from control.health import Hysteresis, NodeHealth, after_check, verdict
+from control.config.desired import Desired, Edit, after_look
+from control.config.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
+from control.config.publisher import Publisher
+from control.config.wanted import Wanted, with_drains
 from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
-from control.probing import check_health, read_metrics
-from control.publisher import Publisher
-from control.stages import Views
-from control.traffic import Counters, UnreadableMetrics, read_counters, remember
-from control.vantages import read_opinions
-from control.wanted import Wanted, with_drains
+from control.rollouts.stages import Views
+from control.watching.balancing import Balance
+from control.watching.health import Hysteresis, NodeHealth, after_check, verdict
+from control.watching.probing import check_health, read_metrics
+from control.watching.traffic import Counters, UnreadableMetrics, read_counters, remember
+from control.watching.vantages import read_opinions
 from headwater.rules.bucketload import BucketLoad
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from control.api import control_app
-from control.balancer import balance_loads
-from control.desk import operators_desk
+from control.caches.purging import Purger
+from control.operators.api import control_app
+from control.operators.desk import operators_desk
 from control.plane import ControlPlane
-from control.purging import Purger
+from control.watching.balancer import balance_loads
 from headwater.runtime.httpsite import serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.tasks import Supervised

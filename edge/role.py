@@ -12,8 +12,8 @@ from cachetools import LRUCache
 
 from edge.contentsteering import content_steering
 from headwater.cacheproxy.exchange import Exchange
+from headwater.cacheproxy.fills.parents import Parent
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
-from headwater.cacheproxy.parents import Parent
 from headwater.cacheproxy.roles import ClientAddress, OwnAnswer, Passage, Permit, Refused, Site, secure_url, site_parents
 from headwater.rules.hostfield import host_name
 from headwater.rules.rendezvous import ranked

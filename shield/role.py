@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from headwater.cacheproxy.parents import Parent
+from headwater.cacheproxy.fills.parents import Parent
 from headwater.cacheproxy.roles import PROPERTY_HEADER, ClientAddress, Passage, Refused, Site, site_parents
 from headwater.rules.requesttarget import Target
 from headwater.runtime.nodetoken import NODE_HEADER

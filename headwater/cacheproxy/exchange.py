@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from headwater.cacheproxy.front.server import guard_of
 from headwater.cacheproxy.roles import ClientAddress, Passage, Site
-from headwater.cacheproxy.server import guard_of
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import Fields, end_to_end, well_formed
 from headwater.rules.requesttarget import Target

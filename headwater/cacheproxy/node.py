@@ -13,20 +13,20 @@ from typing import Final
 
 from aiohttp import web
 
-from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.ahead.warmapi import WarmApi
 from headwater.cacheproxy.bucketcount import add_load_report
-from headwater.cacheproxy.doors import Door, open_doors
-from headwater.cacheproxy.fastlane import fast_lane
-from headwater.cacheproxy.gate import Gate
+from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.doors import Door, open_doors
+from headwater.cacheproxy.front.fastlane import fast_lane
+from headwater.cacheproxy.front.gate import Gate
+from headwater.cacheproxy.front.server import ProxyServer
 from headwater.cacheproxy.operatorapi import OperatorApi
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
-from headwater.cacheproxy.purgefollower import following_purges
 from headwater.cacheproxy.roles import Role
-from headwater.cacheproxy.server import ProxyServer
-from headwater.cacheproxy.shares import Share
 from headwater.cacheproxy.siblings import Siblings, WorkerCalls
-from headwater.cacheproxy.store import Store
-from headwater.cacheproxy.warmapi import WarmApi
+from headwater.cacheproxy.store.purgefollower import following_purges
+from headwater.cacheproxy.store.shares import Share
+from headwater.cacheproxy.store.store import Store
 from headwater.runtime.httpsite import admin_app, serve_app, serve_handler
 from headwater.runtime.listener import listening_socket, raise_file_limit
 from headwater.runtime.metrics import exposition

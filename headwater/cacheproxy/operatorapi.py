@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from headwater.cacheproxy.purges import Purges
+from headwater.cacheproxy.store.purges import Purges
 from headwater.runtime.httpsite import problems
 from headwater.runtime.logs import Log
 from headwater.runtime.nodetoken import NODE_HEADER

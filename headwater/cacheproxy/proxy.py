@@ -13,30 +13,30 @@ from typing import Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from headwater.cacheproxy.accesslog import AccessLog
-from headwater.cacheproxy.answering import Answering, asked_control
+from headwater.cacheproxy.ahead.prefetching import Prefetcher
+from headwater.cacheproxy.ahead.warming import Warmer
+from headwater.cacheproxy.answers.answering import Answering, asked_control
+from headwater.cacheproxy.answers.delivery import cors_fields, hidden_fields
+from headwater.cacheproxy.answers.explaining import explained
+from headwater.cacheproxy.answers.gatewayerrors import GATEWAY_REASON
+from headwater.cacheproxy.answers.passing import Invalidation, Passing
+from headwater.cacheproxy.answers.sliceanswering import SliceAnswering
 from headwater.cacheproxy.bucketcount import count_bytes
-from headwater.cacheproxy.delivery import cors_fields, hidden_fields
 from headwater.cacheproxy.exchange import Exchange, read_exchange
-from headwater.cacheproxy.explaining import explained
-from headwater.cacheproxy.fillorders import FillOrder
-from headwater.cacheproxy.fillregistry import Fills
-from headwater.cacheproxy.gate import Gate
-from headwater.cacheproxy.gatewayerrors import GATEWAY_REASON
-from headwater.cacheproxy.metadata import Metadata
+from headwater.cacheproxy.fills.fillorders import FillOrder
+from headwater.cacheproxy.fills.fillregistry import Fills
+from headwater.cacheproxy.fills.orders import fill_order, probing, slice_order
+from headwater.cacheproxy.fills.parents import TROUBLE_FIELD, ParentClient
+from headwater.cacheproxy.fills.pieces import Piece
+from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.gate import Gate
+from headwater.cacheproxy.front.tally import tally_of
 from headwater.cacheproxy.metrics import IN_FLIGHT, REFUSALS, WORKER_ASKS
-from headwater.cacheproxy.orders import fill_order, probing, slice_order
-from headwater.cacheproxy.parents import TROUBLE_FIELD, ParentClient
-from headwater.cacheproxy.passing import Invalidation, Passing
-from headwater.cacheproxy.pieces import Piece
-from headwater.cacheproxy.prefetching import Prefetcher
 from headwater.cacheproxy.roles import OwnAnswer, Refused, Role, Site, SpeakingRole
 from headwater.cacheproxy.siblings import SiblingRole, Siblings, as_of_this_node
-from headwater.cacheproxy.sliceanswering import SliceAnswering
-from headwater.cacheproxy.store import Store
-from headwater.cacheproxy.tally import tally_of
-from headwater.cacheproxy.variants import Variants
-from headwater.cacheproxy.warming import Warmer
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.store import Store
+from headwater.cacheproxy.store.variants import Variants
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import field
 from headwater.rules.prefetching import without_cmcd

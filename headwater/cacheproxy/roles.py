@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from aiohttp import web
 
-from headwater.cacheproxy.parents import Parent
+from headwater.cacheproxy.fills.parents import Parent
 from headwater.rules.requesttarget import Target
 from headwater.settings.listening import Tls
 from headwater.settings.snapshot import Snapshot

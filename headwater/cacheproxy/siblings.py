@@ -18,10 +18,10 @@ import aiohttp
 from aiohttp import web
 
 from headwater.cacheproxy.exchange import Exchange
+from headwater.cacheproxy.fills.parents import Parent
 from headwater.cacheproxy.metrics import WORKER_MESSAGES
-from headwater.cacheproxy.parents import Parent
 from headwater.cacheproxy.roles import PROPERTY_HEADER, ClientAddress, Passage, Refused, Role, Site
-from headwater.cacheproxy.shares import Share
+from headwater.cacheproxy.store.shares import Share
 from headwater.rules.fields import field, without
 from headwater.rules.requesttarget import Target
 from headwater.runtime import workerplace

@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from control.operations import offline
-from control.wanted import Wanted
+from control.config.wanted import Wanted
+from control.operators.operations import offline
 from headwater.cli.controlapi import EXIT_NOT_DONE, EXIT_REFUSED, Control, NoControl, Refusal, fail
 from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption, deployment_or_exit

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from control.ownertoken import ensure_operator_token
+from control.operators.ownertoken import ensure_operator_token
 from headwater.cli.begunuploads import BegunUploads
 from headwater.cli.originclient import OriginClient, OriginRefused, OriginUnreachable, origin_client
 from headwater.cli.upload import shown_progress
 from headwater.cli.uploader import Uploader, UploadFailed, open_source
 from headwater.rules.names import Bucket, bucket_of, logical_host, parse_video_id
 from headwater.settings.deployment import Deployment
-from origin.transcode.testclip import make_demo_clip
-from origin.transcode.tools import NoFfmpeg
+from origin.transcode.media.testclip import make_demo_clip
+from origin.transcode.programs.tools import NoFfmpeg
 
 CLIP_NAME = "headwater-demo.mp4"
 CLIP_TITLE = "Headwater demo clip"

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from control.tokenbook import TokenBook, TokenBookError, book_of
+from control.operators.tokenbook import TokenBook, TokenBookError, book_of
 from headwater.cli.node import ConfigOption, deployment_or_exit
 from headwater.rules.apitokens import (
     CONTROL_SCOPES,

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from control.ownertoken import ensure_operator_token
-from control.tokenbook import TokenBookError
+from control.operators.ownertoken import ensure_operator_token
+from control.operators.tokenbook import TokenBookError
 from headwater.cli.credentials import note_lab
 from headwater.cli.demo import DemoFailed, show_demo
 from headwater.cli.node import deployment_or_exit
@@ -25,7 +25,7 @@ from headwater.runtime.nodetoken import read_token
 from headwater.runtime.supervisor import NodeFailed, Supervisor
 from headwater.settings.deployment import Deployment, nodes_of
 from origin.catalogue.ownertoken import ensure_creator_token
-from origin.transcode.tools import NoFfmpeg, find_ffmpeg
+from origin.transcode.programs.tools import NoFfmpeg, find_ffmpeg
 from signer.keyring import KeyRing
 
 # After `kill -9` of `headwater up` its nodes drain by themselves; a start right afterwards waits for their ports this long.

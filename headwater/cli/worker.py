@@ -28,8 +28,8 @@ def worker(
 ) -> None:
     """Join a cluster and encode for it until stopped. The transcoder's data folder must be there under the same path."""
     # Imported here: every command of `headwater` would wait for Dask otherwise.
-    from origin.transcode.joining import CannotJoin, join
-    from origin.transcode.tools import NoFfmpeg
+    from origin.transcode.graph.joining import CannotJoin, join
+    from origin.transcode.programs.tools import NoFfmpeg
 
     tls = None
     if tls_authority and tls_certificate and tls_key:

@@ -18,14 +18,14 @@ from origin.catalogue.engine import open_catalogue
 from origin.catalogue.jobs import OWNER_LENGTH
 from origin.objects.open import open_store
 from origin.tiers.open import open_tiers
-from origin.transcode.child import network_is_cut
-from origin.transcode.cluster import TaskCluster, task_cluster
-from origin.transcode.coordinator import Coordinator
-from origin.transcode.fair import FairGate
-from origin.transcode.journal import Journal
-from origin.transcode.making import Workshop
+from origin.transcode.graph.cluster import TaskCluster, task_cluster
+from origin.transcode.graph.coordinator import Coordinator
+from origin.transcode.graph.fair import FairGate
+from origin.transcode.graph.journal import Journal
+from origin.transcode.graph.making import Workshop
 from origin.transcode.metrics import NETWORK_CUT
-from origin.transcode.tools import NoFfmpeg, find_ffmpeg
+from origin.transcode.programs.child import network_is_cut
+from origin.transcode.programs.tools import NoFfmpeg, find_ffmpeg
 
 COUNT_WORKERS_S = 2.0
 

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from control.operators.tokenbook import book_of
 from control.service import control_node
-from control.tokenbook import book_of
 from headwater.rules.apitokens import DRAWN_BYTES, Scope, StoredToken, draw_token
 from headwater.settings.deployment import nodes_of
 from tests.support.browser import DESKTOP, PHONE, Visit, visiting

@@ -111,7 +111,7 @@ import os, signal, sys
 from pathlib import Path
 from headwater.cli.node import node_main
 import headwater.runtime.node
-from headwater.cacheproxy.purgefollower import PurgeFollower
+from headwater.cacheproxy.store.purgefollower import PurgeFollower
 from headwater.runtime.node import run_node
 from headwater.settings.load import load_deployment
 node, config = sys.argv[1], Path(sys.argv[2])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.cacheproxy.shares import file_name
+from headwater.cacheproxy.store.shares import file_name
 from headwater.runtime.metrics import value
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment

@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 import yaml
 
-from control.ownertoken import ensure_operator_token
+from control.operators.ownertoken import ensure_operator_token
 from headwater.runtime.httpsite import admin_app, serve_app
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import NODE_HEADER, read_token

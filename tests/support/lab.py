@@ -22,7 +22,7 @@ import dns.rdatatype
 import httpx
 import yaml
 
-from control.ownertoken import ensure_operator_token
+from control.operators.ownertoken import ensure_operator_token
 from headwater.runtime.nodeprocess import NodeProcess, log_files
 from headwater.runtime.nodetoken import read_token
 from headwater.runtime.supervisor import START_S, STOP_ORDER, wait_until_healthy

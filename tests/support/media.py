@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from origin.transcode.testclip import make_demo_clip
-from origin.transcode.tools import find_ffmpeg
+from origin.transcode.media.testclip import make_demo_clip
+from origin.transcode.programs.tools import find_ffmpeg
 from tests.support.deployments import ROOT
 
 SHARED_MEDIA = ROOT.parent / "shared" / "media"

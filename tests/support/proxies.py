@@ -13,14 +13,14 @@ import aiohttp
 import structlog
 
 from edge.role import EdgeRole
-from headwater.cacheproxy.accesslog import AccessLog
-from headwater.cacheproxy.doors import Door, open_doors
-from headwater.cacheproxy.fastlane import fast_lane
-from headwater.cacheproxy.gate import Gate
+from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.doors import Door, open_doors
+from headwater.cacheproxy.front.fastlane import fast_lane
+from headwater.cacheproxy.front.gate import Gate
+from headwater.cacheproxy.front.server import ProxyServer
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
 from headwater.cacheproxy.roles import Site
-from headwater.cacheproxy.server import ProxyServer
-from headwater.cacheproxy.store import Store
+from headwater.cacheproxy.store.store import Store
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from headwater.settings.limits import Limits

@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.settings.origin import Transcode
-from origin.transcode.audio import SoundSettings
-from origin.transcode.dash import dash_manifest
-from origin.transcode.encode import EncodeSettings
-from origin.transcode.hls import master_playlist
-from origin.transcode.plan import Plan, make_plan, sound_segments, sound_windows
-from origin.transcode.rendition import Rendition, check_renditions
-from origin.transcode.source import Bounds, ProbeReport
-from origin.transcode.tasks import PackagedRung, Source, run_audio, run_encode, run_package, run_poster, run_probe, run_storyboard
+from origin.transcode.encoding.audio import SoundSettings
+from origin.transcode.encoding.encode import EncodeSettings
+from origin.transcode.encoding.plan import Plan, make_plan, sound_segments, sound_windows
+from origin.transcode.graph.tasks import (
+    PackagedRung,
+    Source,
+    run_audio,
+    run_encode,
+    run_package,
+    run_poster,
+    run_probe,
+    run_storyboard,
+)
+from origin.transcode.media.source import Bounds, ProbeReport
+from origin.transcode.publishing.dash import dash_manifest
+from origin.transcode.publishing.hls import master_playlist
+from origin.transcode.publishing.rendition import Rendition, check_renditions
 
 STALL_S = 60.0
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from control.operators.tokenbook import book_of
 from control.service import control_node
-from control.tokenbook import book_of
 from headwater.rules.apitokens import Scope, StoredToken, draw_token
 from tests.support.controlled import Lab, controlled_lab
 from tests.support.deployments import ROOT

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 
-from control.aheadshares import ahead_shares
 from control.audit import AuditLog
-from control.fleet import Fleet
+from control.caches.aheadshares import ahead_shares
+from control.caches.prepositioning import Prepositioning
 from control.plane import ControlPlane
-from control.prepositioning import Prepositioning
-from control.traffic import read_counters
+from control.watching.fleet import Fleet
+from control.watching.traffic import read_counters
 from headwater.rules.bucketload import BucketLoad, load_from
 from headwater.rules.names import video_id_from_bits
 from headwater.runtime.node import NodeContext

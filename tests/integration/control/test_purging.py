@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import structlog
 
-from control.purgelog import PurgeLog
+from control.caches.purgelog import PurgeLog
 from headwater.rules.purging import PurgeKind
 from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from tests.support.lab import JsonObject, Lab, running_lab

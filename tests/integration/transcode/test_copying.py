@@ -10,10 +10,10 @@ import pytest
 from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import Rung, Transcode
-from origin.transcode.copying import Grid, Misfit, misfit
-from origin.transcode.plan import REORDERED_FRAMES, make_plan
-from origin.transcode.probechild import WHOLE_UP_TO_BYTES, facts
-from origin.transcode.source import Bounds, ProbeReport, facts_from_json, judge
+from origin.transcode.encoding.plan import REORDERED_FRAMES, make_plan
+from origin.transcode.media.copying import Grid, Misfit, misfit
+from origin.transcode.media.probechild import WHOLE_UP_TO_BYTES, facts
+from origin.transcode.media.source import Bounds, ProbeReport, facts_from_json, judge
 from tests.integration.transcode.test_odd_inputs import TONE, check, picture
 from tests.support.media import decode, ffmpeg_path, make_with
 from tests.support.streams import transcode

@@ -11,8 +11,8 @@ import pytest
 
 from headwater.settings.origin import Rung, Transcode
 from origin.transcode.failure import TaskFailed
-from origin.transcode.probechild import WHOLE_UP_TO_BYTES, facts
-from origin.transcode.source import Bounds, ProbeReport, facts_from_json, judge
+from origin.transcode.media.probechild import WHOLE_UP_TO_BYTES, facts
+from origin.transcode.media.source import Bounds, ProbeReport, facts_from_json, judge
 from tests.support.media import Decoded, decode, ffmpeg_path, make_clip, make_with, shared_media
 from tests.support.streams import Stream, transcode
 from tests.support.transcoding import QUICK_LADDER

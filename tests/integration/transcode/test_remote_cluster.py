@@ -16,7 +16,7 @@ from distributed import Scheduler
 
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import SchedulerTls
-from origin.transcode.cluster import scheduler_security
+from origin.transcode.graph.cluster import scheduler_security
 from tests.support.barriers import barrier
 from tests.support.certificates import authority
 from tests.support.deployments import ROOT

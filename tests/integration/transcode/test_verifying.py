@@ -11,11 +11,11 @@ import m3u8
 import pytest
 
 from headwater.settings.origin import Transcode
-from origin.transcode.encode import EncodeSettings
+from origin.transcode.encoding.encode import EncodeSettings
+from origin.transcode.encoding.plan import Plan, make_plan
 from origin.transcode.failure import FailureKind, TaskFailed
-from origin.transcode.plan import Plan, make_plan
-from origin.transcode.source import Bounds
-from origin.transcode.tasks import Source, run_encode, run_package, run_probe
+from origin.transcode.graph.tasks import Source, run_encode, run_package, run_probe
+from origin.transcode.media.source import Bounds
 from tests.support.media import ffmpeg_path, make_clip
 from tests.support.transcoding import QUICK_LADDER
 

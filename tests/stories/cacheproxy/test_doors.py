@@ -17,8 +17,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from headwater.cacheproxy.doors import Door
-from headwater.cacheproxy.parents import Parent, ParentClient, ParentTrouble
+from headwater.cacheproxy.fills.parents import Parent, ParentClient, ParentTrouble
+from headwater.cacheproxy.front.doors import Door
 from headwater.rules.proxyheader import SIGNATURE
 from headwater.runtime.httpsite import CannotStart
 from headwater.runtime.listener import listening_socket

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.eviction.recorded import UnreadableTrace, recorded
-from headwater.cacheproxy.accesslog import AccessLog
+from headwater.cacheproxy.front.accesslog import AccessLog
 
 
 def line(path: str, sent: int, **other: object) -> str:

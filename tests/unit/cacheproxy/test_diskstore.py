@@ -5,9 +5,9 @@ from pathlib import Path
 
 import structlog
 
-from headwater.cacheproxy.diskindex import BLOCK_BYTES
-from headwater.cacheproxy.diskstore import DiskStore
-from headwater.cacheproxy.metadata import Metadata
+from headwater.cacheproxy.store.diskindex import BLOCK_BYTES
+from headwater.cacheproxy.store.diskstore import DiskStore
+from headwater.cacheproxy.store.metadata import Metadata
 from headwater.runtime.metrics import value
 
 BODY = b"x" * 8192

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.cacheproxy.draft import Draft
-from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.objectfile import CHECKED_BYTES, Damaged, footer_bytes, open_object
+from headwater.cacheproxy.store.draft import Draft
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.objectfile import CHECKED_BYTES, Damaged, footer_bytes, open_object
 
 
 def metadata(size: int, key: str = "video/videos/x") -> Metadata:

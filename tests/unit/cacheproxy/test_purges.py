@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.purges import Purges
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.purges import Purges
 from headwater.rules.purging import PurgeKind, PurgeRecord
 
 LOG = structlog.get_logger().bind()

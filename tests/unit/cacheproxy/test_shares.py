@@ -9,10 +9,10 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.cacheproxy.diskindex import BLOCK_BYTES
-from headwater.cacheproxy.diskstore import DiskStore
-from headwater.cacheproxy.metadata import Metadata
-from headwater.cacheproxy.shares import STRETCH, Share, file_name
+from headwater.cacheproxy.store.diskindex import BLOCK_BYTES
+from headwater.cacheproxy.store.diskstore import DiskStore
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.shares import STRETCH, Share, file_name
 from headwater.rules.slices import Version, slice_key, unknown_slice_key
 from headwater.rules.varying import variant_key
 from headwater.settings.cache import CacheSettings

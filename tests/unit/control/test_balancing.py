@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control.balancing import Balance, EdgeLoad
+from control.watching.balancing import Balance, EdgeLoad
 from headwater.rules.addresses import Address
 from headwater.rules.bucketload import BucketLoad
 from headwater.rules.names import Bucket

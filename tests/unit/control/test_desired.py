@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from control.desired import Desired, Edit, after_look
-from control.differences import Difference, differences, read_at_start, waiting_for_restart
+from control.config.desired import Desired, Edit, after_look
+from control.config.differences import Difference, differences, read_at_start, waiting_for_restart
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
 from tests.support.deployments import lab_config

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control.following import PIECE_BYTES, Filter, Tail, parse_statuses
+from control.operators.following import PIECE_BYTES, Filter, Tail, parse_statuses
 
 
 def line(status: int, refusal: str | None = None) -> bytes:

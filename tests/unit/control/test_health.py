@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.health import FLAP_WINDOW_S, PATIENCE, Hysteresis, NodeHealth, after_check, good_checks_needed, verdict
+from control.watching.health import FLAP_WINDOW_S, PATIENCE, Hysteresis, NodeHealth, after_check, good_checks_needed, verdict
 from headwater.settings.snapshot import Health
 
 TWO = Hysteresis(down_after=2, up_after=2)

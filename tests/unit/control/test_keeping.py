@@ -8,14 +8,14 @@ from pathlib import Path
 import structlog
 
 from control.audit import Asker, AuditLog, What
-from control.configfile import ConfigFile
-from control.draining import Drains
-from control.gate import fails_too_often, not_taken, not_up, went_down
-from control.handoff import interleaved, parts_of
-from control.health import NodeHealth
-from control.history import History, Outcome
-from control.rolloutstate import LINES_KEPT, End, RolloutState, Status, keep_state, kept_state
-from control.traffic import Counters
+from control.config.configfile import ConfigFile
+from control.config.draining import Drains
+from control.config.history import History, Outcome
+from control.rollouts.gate import fails_too_often, not_taken, not_up, went_down
+from control.rollouts.handoff import interleaved, parts_of
+from control.rollouts.rolloutstate import LINES_KEPT, End, RolloutState, Status, keep_state, kept_state
+from control.watching.health import NodeHealth
+from control.watching.traffic import Counters
 from headwater.rules.warmorder import Wanted
 from headwater.settings.staging import Handoff
 from tests.support.deployments import LAB

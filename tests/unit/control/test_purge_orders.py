@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from control.purgelog import PurgeLog
-from control.purging import order_from
+from control.caches.purgelog import PurgeLog
+from control.caches.purging import order_from
 from headwater.rules.purging import PurgeKind
 from headwater.runtime.problems import Problem
 from headwater.settings.deployment import Deployment

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from control.stages import StepKind, Unstageable, Views, canary_of, default_canary, steps, views_at
-from control.wanted import with_drains
+from control.config.wanted import with_drains
+from control.rollouts.stages import StepKind, Unstageable, Views, canary_of, default_canary, steps, views_at
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import parse_deployment
 from tests.support.deployments import LAB

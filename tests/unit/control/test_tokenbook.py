@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from control.ownertoken import OPERATOR_FILE, ensure_operator_token
-from control.tokenbook import TokenBook, TokenBookError, book_of
+from control.operators.ownertoken import OPERATOR_FILE, ensure_operator_token
+from control.operators.tokenbook import TokenBook, TokenBookError, book_of
 from headwater.rules.apitokens import Scope, StoredToken
 from headwater.settings.load import load_deployment
 from tests.support.deployments import lab_config

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from control.traffic import (
+from control.watching.traffic import (
     HELD_VERSION,
     REQUESTS,
     SENT_BYTES,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.avc import CROP_UNITS, WITH_CHROMA_FORMAT, Opening, Sequence, configuration_of, opening, sequence_of
-from origin.transcode.isobmff import NotIsoBmff
+from origin.transcode.media.avc import CROP_UNITS, WITH_CHROMA_FORMAT, Opening, Sequence, configuration_of, opening, sequence_of
+from origin.transcode.media.isobmff import NotIsoBmff
 
 
 @dataclass

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from origin.transcode.child import BACKGROUND, Ending, Limits, network_is_cut, run_child
-from origin.transcode.tools import find_ffmpeg, hostile_input
+from origin.transcode.programs.child import BACKGROUND, Ending, Limits, network_is_cut, run_child
+from origin.transcode.programs.tools import find_ffmpeg, hostile_input
 from tests.support.deployments import ROOT
 
 LIMITS = Limits(cpu_s=10, file_bytes=2**20, stall_s=10)
@@ -66,7 +66,7 @@ def test_a_child_that_asks_for_all_memory_fails_alone(tmp_path: Path) -> None:
 def test_a_child_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     sleeper = "import os, time; open('pid', 'w').write(str(os.getpid())); open('up', 'w').close(); time.sleep(60)"
     code = (
-        "from pathlib import Path; import sys; from origin.transcode.child import Limits, run_child\n"
+        "from pathlib import Path; import sys; from origin.transcode.programs.child import Limits, run_child\n"
         f"command = [sys.executable, '-I', '-S', '-c', {sleeper!r}]\n"
         f"run_child(command, Path({str(tmp_path)!r}), Limits(cpu_s=10, file_bytes=100, stall_s=60))"
     )

@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.avc import Sequence
-from origin.transcode.copying import Picture, coding_facts
+from origin.transcode.media.avc import Sequence
+from origin.transcode.media.copying import Picture, coding_facts
 
 SEQUENCE = Sequence(100, 30, 1, 8, 640, 360, progressive=True)
 TICK = Fraction(1, 25)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.rules.names import VideoId
-from origin.transcode.fair import FairGate, Lanes, Stage, Ticket, choose, is_urgent
+from origin.transcode.graph.fair import FairGate, Lanes, Stage, Ticket, choose, is_urgent
 
 ANY = Lanes(1, 1)
 LONG, SHORT = VideoId("long"), VideoId("short")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from origin.transcode.encode import filter_graph
-from origin.transcode.ladder import VideoRung
-from origin.transcode.plan import timing_for
-from origin.transcode.source import ProbeReport
-from origin.transcode.tools import Ffmpeg
+from origin.transcode.encoding.encode import filter_graph
+from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.plan import timing_for
+from origin.transcode.media.source import ProbeReport
+from origin.transcode.programs.tools import Ffmpeg
 
 FFMPEG = Ffmpeg("/ffmpeg", "build", tone_maps=True)
 RUNGS = [VideoRung(f"{side}p", side * 2, side, 500, 23.0) for side in (480, 720, 1080, 240)]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.initsegment import canonical_init, timescale
-from origin.transcode.isobmff import (
+from origin.transcode.media.initsegment import canonical_init, timescale
+from origin.transcode.media.isobmff import (
     DEPENDENT_FLAGS,
     SYNC_FLAGS,
     NotIsoBmff,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.settings.origin import Rung, Transcode
-from origin.transcode.ladder import in_publishing_order, ladder_for, lowest_useful
+from origin.transcode.encoding.ladder import in_publishing_order, ladder_for, lowest_useful
 
 LADDER = Transcode().ladder
 sides = st.integers(16, 8192)

@@ -9,13 +9,13 @@ import m3u8
 import pytest
 from mpegdash.parser import MPEGDASHParser
 
-from origin.transcode.dash import dash_manifest
+from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.plan import timing_for
+from origin.transcode.encoding.stills import storyboard_for, storyboard_vtt
 from origin.transcode.failure import TaskFailed
-from origin.transcode.hls import iframe_playlist, master_playlist, media_playlist
-from origin.transcode.ladder import VideoRung
-from origin.transcode.plan import timing_for
-from origin.transcode.rendition import Rendition, SegmentSize, check_renditions, rendition_from_json
-from origin.transcode.stills import storyboard_for, storyboard_vtt
+from origin.transcode.publishing.dash import dash_manifest
+from origin.transcode.publishing.hls import iframe_playlist, master_playlist, media_playlist
+from origin.transcode.publishing.rendition import Rendition, SegmentSize, check_renditions, rendition_from_json
 
 
 def video(name: str = "360p", width: int = 640, height: int = 360, scale: int = 1, **changed: Any) -> Rendition:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, audio_cuts, cut_ranges, timing_for
-from origin.transcode.source import STANDARD_RATES
+from origin.transcode.encoding.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, audio_cuts, cut_ranges, timing_for
+from origin.transcode.media.source import STANDARD_RATES
 
 rates = st.one_of(st.sampled_from(STANDARD_RATES), st.fractions(5, 60, max_denominator=1001))
 timings = st.builds(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from origin.transcode.failure import CURES, FailureKind, TaskFailed
-from origin.transcode.source import AudioFacts, Bounds, Facts, VideoFacts, frame_rate, judge
+from origin.transcode.media.source import AudioFacts, Bounds, Facts, VideoFacts, frame_rate, judge
 
 BOUNDS = Bounds(max_pixels=8192 * 4352, max_duration_s=3600)
 

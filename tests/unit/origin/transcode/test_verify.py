@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from origin.transcode.avc import Configuration, Sequence
+from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.plan import AAC_FRAME, audio_cuts, timing_for
 from origin.transcode.failure import OF_THE_CHECK, FailureKind, TaskFailed
-from origin.transcode.initsegment import Header
-from origin.transcode.isobmff import SegmentFacts
-from origin.transcode.ladder import VideoRung
-from origin.transcode.plan import AAC_FRAME, audio_cuts, timing_for
-from origin.transcode.verify import check_opening, check_sound, check_video
+from origin.transcode.media.avc import Configuration, Sequence
+from origin.transcode.media.initsegment import Header
+from origin.transcode.media.isobmff import SegmentFacts
+from origin.transcode.publishing.verify import check_opening, check_sound, check_video
 
 TIMING = timing_for(Fraction(10), Fraction(25), 4.0, 2.0)
 RUNG = VideoRung("360p", 640, 360, 900, 23)

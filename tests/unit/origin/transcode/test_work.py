@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from origin.transcode.plan import timing_for
-from origin.transcode.work import digest_of, made
+from origin.transcode.encoding.plan import timing_for
+from origin.transcode.encoding.work import digest_of, made
 
 
 def test_an_output_is_made_once(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Orders to caches: purges, and objects fetched ahead of viewers."""

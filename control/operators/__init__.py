@@ -1,0 +1,1 @@
+"""Operators' side of control: who may, what they may, the API, the log lines and the status tree."""

@@ -1,0 +1,1 @@
+"""From one config to the next: plans, steps, gates, warm handoff, rollback."""

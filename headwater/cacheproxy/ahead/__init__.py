@@ -1,0 +1,1 @@
+"""Fetching before anybody asks: on control's order, or on what a player will want next."""

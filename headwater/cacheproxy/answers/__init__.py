@@ -1,0 +1,1 @@
+"""How a request comes by its answer, and how that is sent."""

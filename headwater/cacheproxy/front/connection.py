@@ -1,0 +1,213 @@
+"""One client's connection under the node's limits: a protocol around the HTTP one, which it passes everything on to.
+
+It knows four states: a header is awaited (`idle`), arriving (`_header_since`), being answered (`_request`), and refused
+(`_ending_at`: nothing is read any more, and the client has a moment to read why).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from headwater.cacheproxy.front.gate import Gate, Limit, reached
+from headwater.cacheproxy.metrics import CUT_OFF, REFUSALS
+from headwater.cacheproxy.roles import ClientAddress
+from headwater.rules.proxyheader import begins
+from headwater.runtime.logs import Log
+from headwater.runtime.problems import PROBLEM_JSON, problem_body
+
+_LINGER_S: Final = 1.0  # closing at once with unread bytes resets the connection, and the client never sees the answer
+_NOBODY: Final = ipaddress.IPv4Address("0.0.0.0")
+_REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+
+
+class GuardedConnection(asyncio.Protocol):
+    """`inner` is the HTTP protocol; `client` the address that a balancer told, if one stands in front. `at_once` may answer what
+    arrives before anybody else sees it."""
+
+    def __init__(
+        self,
+        inner: asyncio.Protocol,
+        gate: Gate,
+        log: Log,
+        client: ClientAddress | None = None,
+        at_once: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.client: ClientAddress = client or _NOBODY
+        self._inner = inner
+        self._at_once = at_once
+        self._gate = gate
+        self._log = log
+        self._told = client
+        self._transport: Any = None
+        self._passing = False  # whether the inner protocol has the connection
+        self._first = True
+        self._request: web.BaseRequest | None = None
+        self._header_since: float | None = None
+        self._header_bytes = 0
+        self._idle_since = 0.0
+        self._ending_at: float | None = None
+        self._resumed = 0
+        self._received = 0
+        self._reader_window: tuple[float, int, int] | None = None  # since, bytes waiting then, resumes until then
+        self._body_window: tuple[float, int] | None = None  # since, bytes received until then
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        if self._told is None:
+            peer = transport.get_extra_info("peername")
+            self.client = ipaddress.ip_address(peer[0].partition("%")[0]) if peer else _NOBODY
+        self._idle_since = self._gate.now_s = asyncio.get_running_loop().time()
+        limit = self._gate.enter(self)
+        if self._gate.full:
+            transport.abort()
+        elif limit is not None:
+            self._refuse(503, limit, "this node takes no more connections; try again or elsewhere")
+        else:
+            self._passing = True
+            seen: Any = transport if self._told is None else ToldPeer(transport, self.client)
+            self._inner.connection_made(seen)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._passing:
+            return
+        if self._at_once is not None and self._at_once(data):
+            self._first, self._idle_since = False, self._gate.now_s
+            return
+        if self._first:
+            self._first = False
+            if begins(data):
+                REFUSALS.labels("proxy_header_unexpected").inc()
+                self._refuse(400, "proxy_header_unexpected", "a PROXY header of an address that is no balancer of this node")
+                return
+        self._received += len(data)
+        if self._request is None:
+            if self._header_since is None:
+                self._header_since, self._header_bytes = self._gate.now_s, 0
+            self._header_bytes += len(data)
+            if self._header_bytes - len(data) > self._gate.limits.header:  # what came before was no whole header
+                self._refuse(431, reached(Limit.HEADER), f"no whole header in {self._gate.limits.header} bytes")
+                return
+        self._inner.data_received(data)
+        if data.endswith(b"\r\n\r\n"):  # a whole header: for answers that no handler gives, `begun` is never called
+            self._header_since, self._idle_since = None, self._gate.now_s
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._passing else None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gate.leave(self)
+        self._leave_inner(error)
+
+    def pause_writing(self) -> None:
+        if self._passing:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._resumed += 1
+        if self._passing:
+            self._inner.resume_writing()
+
+    def begun(self, request: web.BaseRequest) -> None:
+        """A handler has the request; until `ended` only its body is awaited."""
+        self._request, self._header_since, self._body_window = request, None, None
+
+    def ended(self) -> None:
+        self._request, self._idle_since = None, self._gate.now_s
+
+    def check(self, now_s: float) -> int:
+        """Ends the connection when it is too slow. Returns the bytes that wait to be sent on it."""
+        if self._transport is None:
+            return 0
+        if self._ending_at is not None:
+            if now_s >= self._ending_at:
+                self._transport.abort()
+            return 0
+        waiting: int = self._transport.get_write_buffer_size()
+        if waiting and self._reads_too_slowly(waiting, now_s):
+            CUT_OFF.labels(reached(Limit.READER_SLOW).value).inc()
+            self._note(Limit.READER_SLOW)
+            self._transport.abort()
+        elif self._request is not None:
+            self._check_body(self._request, now_s)
+        elif self._header_since is not None and now_s - self._header_since > self._gate.limits.header_timeout:
+            self._refuse(408, reached(Limit.HEADER_SLOW), f"no whole header in {self._gate.limits.header_timeout:g} s")
+        elif self._header_since is None and not waiting and now_s - self._idle_since > self._gate.limits.idle_timeout:
+            reached(Limit.IDLE)
+            self._transport.close()
+        if not waiting:
+            self._reader_window = None
+        return waiting
+
+    def _reads_too_slowly(self, waiting: int, now_s: float) -> bool:
+        if self._reader_window is None:
+            self._reader_window = (now_s, waiting, self._resumed)
+            return False
+        since, before, resumed = self._reader_window
+        moved = before - waiting
+        if moved < 0 or moved >= self._gate.limits.least_progress or resumed != self._resumed:
+            self._reader_window = (now_s, waiting, self._resumed)
+            return False
+        return now_s - since > self._gate.limits.reader_timeout
+
+    def _check_body(self, request: web.BaseRequest, now_s: float) -> None:
+        if request.content.is_eof() or not self._transport.is_reading():  # whole, or it is we who do not read
+            self._body_window = None
+            return
+        if self._body_window is None or self._received - self._body_window[1] >= self._gate.limits.least_progress:
+            self._body_window = (now_s, self._received)
+        elif now_s - self._body_window[0] > self._gate.limits.body_timeout:
+            limit = reached(Limit.BODY_SLOW)
+            detail = f"less than {self._gate.limits.least_progress} bytes of the body in {self._gate.limits.body_timeout:g} s"
+            if request.writer.output_size:
+                self._note(limit)
+                self._transport.abort()
+            else:
+                self._refuse(408, limit, detail)
+
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
+        """A problem document in place of whatever the inner protocol would say, then the end."""
+        self._note(reason)
+        body = problem_body(status, reason, _REASONS[status], detail)
+        head = [
+            f"HTTP/1.1 {status} {_REASONS[status]}",
+            f"Content-Type: {PROBLEM_JSON}",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            "Connection: close",
+        ]
+        if status == 503:
+            head.append(f"Retry-After: {math.ceil(self._gate.limits.retry_after)}")
+        self._transport.write(("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body)
+        self._ending_at = asyncio.get_running_loop().time() + _LINGER_S
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._leave_inner(ConnectionResetError(reason))
+
+    def _leave_inner(self, error: Exception | None) -> None:
+        if self._passing:
+            self._passing = False
+            self._inner.connection_lost(error)
+
+    def _note(self, reason: str) -> None:
+        if self._gate.worth_logging(reason):
+            self._log.info("connection refused", reason=reason, client=str(self.client))
+
+
+class ToldPeer:
+    """A transport whose peer is the client that a balancer told of; everything else is the connection's own."""
+
+    def __init__(self, transport: asyncio.Transport, client: ClientAddress) -> None:
+        self._transport = transport
+        self._client = client
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return (str(self._client), 0) if name == "peername" else self._transport.get_extra_info(name, default)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

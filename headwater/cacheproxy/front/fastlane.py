@@ -1,0 +1,352 @@
+"""The fast lane: whole hits in memory, answered as their request arrives, with the very bytes of the ordinary handler.
+
+It stands in front of the ordinary handler and takes only what is plain in every respect: a complete GET between two
+requests, whose fields cannot change the answer, for a fresh object in memory, under a grant that was verified before.
+Whatever else arrives goes to the ordinary handler untouched. Each decision is still the one place's that makes it: the
+store finds the object (so that what is purged or replaced is gone here too), the role lets the asker pass, the object's
+metadata tells its age and lifetime, `delivery.hop_fields` its header. Only their results are kept: per connection what
+the fields of the request say, per object the bytes of its header. `cache.fast_lane` turns it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, runtime_checkable
+
+from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from headwater.cacheproxy.answers.delivery import cors_fields, hidden_fields, hop_fields
+from headwater.cacheproxy.bucketcount import LOAD
+from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.gate import Gate
+from headwater.cacheproxy.front.server import NamedRefusals
+from headwater.cacheproxy.front.tally import tally_of
+from headwater.cacheproxy.metrics import FAST_LANE, GRANTS_CHECKED, LOOKUPS
+from headwater.cacheproxy.roles import ClientAddress, Permit, Role, Site
+from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.store.store import RamBody, Store
+from headwater.rules.bucketload import bucket_of_path
+from headwater.rules.cachestatus import CacheStatus, Outcome
+from headwater.rules.fields import Fields, field
+from headwater.runtime.metrics import TALLIES
+from headwater.runtime.trace import new_trace
+from headwater.settings.cache import CacheSettings
+from headwater.settings.snapshot import Snapshot
+
+LONGEST_REQUEST_BYTES: Final = 4096
+JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
+_NEVER: Final = b"\0"  # no request begins so
+
+# Fields that no answer of ours depends on. (Objects that vary by one lie behind a marker, which is no whole hit.)
+_MEANINGLESS: Final = frozenset(
+    (
+        *("user-agent", "accept", "accept-encoding", "accept-language", "referer", "origin", "dnt", "priority", "sec-gpc"),
+        *("sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-ch-ua", "sec-ch-ua-mobile"),
+        *("sec-ch-ua-platform", "upgrade-insecure-requests"),
+    )
+)
+_LINE: Final = re.compile(rb"([A-Za-z-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
+# Paths that may not be what they look like: a grant's prefix is compared with a path as it stands, and goes into the log so.
+_ODD_PATH: Final = re.compile(r"""[^\x21-\x7e]|[?#"\\]|/\.|%(?:2[eEfF]|5[cC])""")
+# Stand for the values that differ from answer to answer, in a header that is rendered once and then cut at them.
+_AGE, _TTL, _TRACE = "age-of-this-answer", 9_000_000_000_001, "traceparent-of-this-answer"
+
+
+@runtime_checkable
+class RecallingRole(Protocol):
+    """A role that remembers whom it let pass."""
+
+    tier: str
+
+    def recall(self, target: str, host: str, snapshot: Snapshot, client: ClientAddress, now: float) -> Permit | None:
+        """What `admit` and `authorise` say of a target without query, in normal form, when nothing is refused and nothing
+        need be verified anew; else None."""
+
+
+@asynccontextmanager
+async def fast_lane(
+    node: str,
+    role: Role,
+    settings: CacheSettings,
+    store: Store,
+    snapshot: Callable[[], Snapshot],
+    gate: Gate,
+    access_log: AccessLog,
+) -> AsyncIterator[Callable[..., web.RequestHandler]]:
+    """What makes the protocol of each connection: the ordinary one where the lane is off, or the role remembers nobody."""
+    if not settings.fast_lane or not isinstance(role, RecallingRole):
+        yield NamedRefusals
+        return
+    lane = FastLane(node, role, store, snapshot, gate, access_log, settings.negative_ttl)
+    try:
+        yield partial(LaneConnection, lane)
+    finally:
+        lane.close()
+
+
+class _Head:
+    """The header of a whole answer for one object at one site, cut where the trace stands. Age and lifetime in it are those of
+    the moments from `since` to `until`, which are at most a second apart."""
+
+    __slots__ = ("_fresh_s", "_parts", "bucket", "rest", "since", "site", "until", "until_trace")
+
+    def __init__(self, node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata, negative_ttl_s: float) -> None:
+        self.site = site
+        self.bucket = bucket_of_path(metadata.key.removeprefix(site.name))
+        self.since = self.until = 0.0
+        self.until_trace = self.rest = b""
+        self._parts = _parts(node, hidden, site, metadata) if _is_plain(metadata) else None
+        self._fresh_s = metadata.lifetime(negative_ttl_s).fresh_s
+
+    def render(self, age_s: float, now: float) -> bool:
+        """Makes it true of this moment; False when there is none, because the object is not fresh or needs more thought."""
+        left_s = self._fresh_s - age_s
+        if self._parts is None or left_s <= 0:
+            return False
+        until_age, until_ttl, until_trace, self.rest = self._parts
+        self.until_trace = b"%b%d%b%d%b" % (until_age, int(age_s), until_ttl, int(left_s), until_trace)
+        self.since, self.until = now, now + min(int(age_s) + 1 - age_s, left_s - int(left_s))
+        return True
+
+
+class LaneConnection(NamedRefusals):
+    """The ordinary server protocol, with the lane in front of its parser.
+
+    Requests of one client are alike but for the end of their target: what the beginning (with its grant) and the header
+    fields say is remembered, and not read again while they are the same bytes.
+    """
+
+    __slots__ = ("_at_boundary", "_begin", "_block", "_end", "_lane", "_path_at", "_said")
+
+    def __init__(self, lane: FastLane, server: web.Server, **arguments: Any) -> None:
+        super().__init__(server, **arguments)
+        self._lane = lane
+        self._at_boundary = True  # all that the parser was given were whole requests
+        self._begin = self._end = _NEVER  # of requests that `_said` is about
+        self._path_at = 0  # where in them the path of the object begins
+        self._said: _Said | None = None
+        self._block: tuple[bytes, dict[str, str] | None] = (b"", None)  # the header fields that were read last
+
+    def answer_at_once(self, data: bytes) -> bool:
+        """Whether these bytes were a request that the lane has answered; else nothing has happened."""
+        transport, waiter = self.transport, self._waiter  # the latter is of the ordinary handler, for its next request
+        if waiter is None or waiter.done() or not self._at_boundary or self._messages:
+            return False
+        if self._force_close or self._paused or transport is None or transport.is_closing():
+            return False
+        now, lane = time.time(), self._lane
+        said = self._said
+        if (
+            said is None
+            or not data.startswith(self._begin)
+            or not data.endswith(self._end)
+            or not said.permit.from_s <= now < said.permit.until_s
+            or lane.snapshot() is not said.snapshot
+        ):
+            said = self._read(data, now)
+            if said is None:
+                return False
+        if len(data) > lane.longest_bytes or not lane.answer(
+            transport, said, data[self._path_at : -len(self._end)].decode("latin-1"), now
+        ):
+            return False
+        self._request_count += 1
+        self._next_keepalive_close_time = lane.gate.now_s + self._keepalive_timeout
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self._close or self._force_close:
+            return
+        before = self._request_count
+        super().data_received(data)
+        # The parser tells what it finished, not what it holds; a bodiless request that ends with these bytes leaves nothing.
+        self._at_boundary = (
+            self._request_count == before + 1
+            and data.endswith(b"\r\n\r\n")
+            and len(self._messages) == 1
+            and self._messages[0][1] is EMPTY_PAYLOAD
+            and not self._upgraded
+        )
+
+    def _read(self, data: bytes, now: float) -> _Said | None:
+        """What a request says, if it is plain. Where that holds for others too, it is remembered."""
+        self._said = None
+        at = data.find(b"\r\n") - len(b" HTTP/1.1")
+        end = data[at:]
+        if not data.startswith(b"GET /") or not end.startswith(b" HTTP/1.1\r\n"):
+            return None
+        if end != self._block[0]:
+            self._block = (end, _plain_fields(end[len(b" HTTP/1.1") :]))
+        fields = self._block[1]
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        if fields is None or len(fields) >= self._lane.most_fields or not peer:
+            return None
+        said = self._lane.said(data[len(b"GET ") : at].decode("latin-1"), fields, ipaddress.ip_address(peer[0]), now)
+        if said is None:
+            return None
+        self._end, self._path_at = end, len(b"GET ") + said.permit.path_at
+        if said.permit.start.endswith("/"):
+            # It ends where no space can be, and `_end` begins with one: of a request that has both, they do not overlap.
+            self._begin, self._said = b"GET " + said.permit.start.encode("latin-1"), said
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What requests of one connection say beside the path: who asks for what of which site, and how that is logged."""
+
+    permit: Permit
+    snapshot: Snapshot
+    client: ClientAddress
+    rated: bool
+    line: tuple[str, ...]
+
+
+class FastLane:
+    """What the connections of a node share. `close` must be called at the end."""
+
+    def __init__(
+        self,
+        node: str,
+        role: RecallingRole,
+        store: Store,
+        snapshot: Callable[[], Snapshot],
+        gate: Gate,
+        access_log: AccessLog,
+        negative_ttl_s: float,
+    ) -> None:
+        limits = gate.limits
+        self.longest_bytes = min(LONGEST_REQUEST_BYTES, limits.request_line, limits.header_field, limits.header)
+        self.most_fields = limits.header_fields
+        self.gate = gate
+        self.snapshot = snapshot
+        self._node = node
+        self._role = role
+        self._hidden = hidden_fields(role.tier)
+        self._store = store
+        self._access_log = access_log
+        self._negative_ttl_s = negative_ttl_s
+        self._hits = tally_of(Outcome.HIT.value, 2)
+        self._answered = self._granted = 0
+        TALLIES.append(self._take)
+
+    def close(self) -> None:
+        self._take()
+        TALLIES.remove(self._take)
+
+    def _take(self) -> None:
+        """Moves what was counted into the metrics."""
+        FAST_LANE.inc(self._answered)
+        LOOKUPS.labels("ram").inc(self._answered)
+        GRANTS_CHECKED.labels("remembered").inc(self._granted)
+        self._answered = self._granted = 0
+
+    def said(self, target: str, fields: Mapping[str, str], client: ClientAddress, now: float) -> _Said | None:
+        """What a plain request says; None when the role does not remember it."""
+        snapshot, host = self.snapshot(), fields["host"]
+        permit = None if "?" in target or "#" in target else self._role.recall(target, host, snapshot, client, now)
+        if permit is None:
+            return None
+        known = {
+            "node": self._node,
+            "client": str(client),
+            "method": "GET",
+            "host": host,
+            "status": 200,
+            "outcome": Outcome.HIT.value,
+            "asker": permit.asker,
+            "session": permit.session,
+            "user_agent": fields.get("user-agent"),
+        }
+        return _Said(permit, snapshot, client, self.gate.is_rated(client), self._access_log.line_around(known))
+
+    def answer(self, transport: asyncio.Transport, said: _Said, path: str, now: float) -> bool:
+        """Answers a plain GET for `path` when that is a whole hit; else False, and nothing has happened."""
+        started = time.perf_counter()
+        if self.gate.leaving:  # the ordinary handler bids farewell
+            return False
+        site = said.permit.site
+        # A path that is the key of a stored object is in normal form: `parse_target` would leave it as it is.
+        key = site.name + path
+        if key in self._store.ahead.unused:  # the ordinary handler notes that it was of use, and what to fetch next
+            return False
+        stored = self._store.in_ram(key)
+        if stored is None or not isinstance(stored.body, RamBody):
+            return False
+        metadata, body = stored.metadata, stored.body.data
+        head: _Head | None = metadata.rendered.get("fast lane")
+        if head is None or head.site is not site:
+            head = metadata.rendered["fast lane"] = _Head(self._node, self._hidden, site, metadata, self._negative_ttl_s)
+        if not head.since <= now < head.until and not head.render(metadata.age_s(now), now):
+            return False
+        if said.rated and self.gate.rate_wait_s(said.client):  # the ordinary handler finds the same, and refuses
+            return False
+        trace_id, span_id = new_trace()
+        traceparent, size = f"00-{trace_id}-{span_id}-01".encode(), len(body)
+        if size <= JOINED_BODY_BYTES:
+            transport.write(b"".join((head.until_trace, traceparent, head.rest, body)))
+        else:
+            transport.writelines((b"".join((head.until_trace, traceparent, head.rest)), body))
+        taken_s = time.perf_counter() - started
+        self._access_log.append((said.line, now, trace_id, path, size, taken_s))
+        self._hits.count(size, taken_s)
+        self._answered += 1
+        self._granted += said.permit.asker is not None
+        LOAD.sent_bytes[head.bucket] += size
+        return True
+
+
+def _plain_fields(block: bytes) -> dict[str, str] | None:
+    """The fields by name in lower case, if each is of a kind that cannot change the answer, is written in the one usual
+    way, and stands there once; None otherwise, or when this is not exactly one header."""
+    if not block.endswith(b"\r\n\r\n"):
+        return None
+    fields: dict[str, str] = {}
+    for line in block[2:-4].split(b"\r\n"):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            return None
+        name, value = match[1].decode("ascii").lower(), match[2].decode("ascii")
+        if name in fields or not _is_meaningless(name, value):
+            return None
+        fields[name] = value
+    return fields if "host" in fields else None
+
+
+def _is_meaningless(name: str, value: str) -> bool:
+    return name in _MEANINGLESS or name == "host" or (name == "connection" and value.lower() == "keep-alive")
+
+
+def _is_plain(metadata: Metadata) -> bool:
+    """Whether the header depends on the object alone: what aiohttp would add at the moment of sending is there already."""
+    fields = metadata.fields
+    return (
+        metadata.status == 200
+        and metadata.size_bytes > 0
+        and field(fields, "date") is not None
+        and not _ODD_PATH.search(metadata.key)
+        and not any(_UNSAFE.search(name + value) or not (name + value).isascii() for name, value in fields)
+    )
+
+
+def _parts(node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata) -> tuple[bytes, bytes, bytes, bytes] | None:
+    status = CacheStatus(node, Outcome.HIT, ttl_s=_TTL)
+    fields: Fields = (
+        *hop_fields(metadata.fields, hidden, cors_fields(site), _AGE, node, status, _TRACE),
+        ("Accept-Ranges", "bytes"),
+        ("Content-Length", str(metadata.size_bytes)),
+    )
+    if field(fields, "content-type") is None:
+        fields = (*fields, ("Content-Type", "application/octet-stream"))  # as aiohttp does
+    text = "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in fields), "", ""]).encode("ascii")
+    parts = re.split(b"|".join(str(mark).encode() for mark in (_AGE, _TTL, _TRACE)), text)
+    return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else None

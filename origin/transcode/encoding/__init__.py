@@ -1,0 +1,1 @@
+"""How a video is cut and encoded: ladder, plan, ranges, sound, stills."""

@@ -1,0 +1,1 @@
+"""The tasks of a video on a cluster: their order, their turns, their tries."""

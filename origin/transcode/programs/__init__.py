@@ -1,0 +1,1 @@
+"""Programs run as children: which ffmpeg, its limits, its end."""

@@ -1,0 +1,1 @@
+"""What viewers get: renditions checked, playlists and manifests, shown as they grow."""
