@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from headwater.settings.origin import Rung
+if TYPE_CHECKING:
+    from headwater.settings.origin import Rung  # not at run time: the probe's child, which viewers wait for, has no settings
 
 WORTH_A_RUNG = 1.1  # a source this much above its highest fitting rung gets one of its own size
 

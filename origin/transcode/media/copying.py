@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
+from typing import NamedTuple
 
 from origin.transcode.encoding.ladder import VideoRung
 from origin.transcode.media import avc
@@ -87,8 +88,7 @@ def with_copies(rungs: Sequence[VideoRung], report: ProbeReport, grid: Grid) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """One coded picture, in decoding order. `at` is when it is shown, in ticks, or decoded where only that is known."""
 
     at: int
@@ -151,9 +151,11 @@ def _closed(pictures: Sequence[Picture], keys: Sequence[int]) -> bool:
 def _rates(pictures: Sequence[Picture], begins_at: int, tick: Fraction) -> tuple[int, int]:
     """(mean, peak) in bit/s; the peak is over WINDOW_S from each whole second."""
     by_second: list[int] = []
+    numerator, denominator = tick.numerator, tick.denominator
     for picture in pictures:
-        second = max(0, int((picture.at - begins_at) * tick))
-        by_second += [0] * (second + 1 - len(by_second))
+        second = max(0, (picture.at - begins_at) * numerator // denominator)
+        if second >= len(by_second):
+            by_second += [0] * (second + 1 - len(by_second))
         by_second[second] += picture.size
     seconds = len(by_second)
     spans = [sum(by_second[start : start + WINDOW_S]) for start in range(max(1, seconds - WINDOW_S + 1))]

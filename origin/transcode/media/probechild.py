@@ -102,17 +102,22 @@ def note_packet(times: Times, packet: av.Packet[Any], chosen: av.VideoStream | N
     if stamp is None or packet.time_base is None or packet.is_discard:
         return
     times.damaged += packet.is_corrupt
-    at = float(stamp * packet.time_base)
+    at = _in_seconds(stamp, packet.time_base)
     index = packet.stream.index
     if index not in times.ends:
         times.firsts.append(at)
-    end = float((stamp + (packet.duration or 0)) * packet.time_base)
+    end = _in_seconds(stamp + (packet.duration or 0), packet.time_base)
     times.ends[index] = max(times.ends.get(index, -math.inf), end)
     if chosen_one:
         times.pictures.append(at)
         begins_with = _opening(packet) if packet.is_keyframe else None
         times.refreshed |= begins_with is Opening.REFRESH
         times.coded.append(Picture(stamp, begins_with is Opening.IDR, packet.size))
+
+
+def _in_seconds(ticks: int, time_base: Fraction) -> float:
+    """The float nearest to the exact value, as that of a Fraction, of which an hour of packets would cost a second."""
+    return ticks * time_base.numerator / time_base.denominator
 
 
 def _opening(packet: av.Packet[Any]) -> Opening | None:
@@ -135,26 +140,27 @@ def indexed_times(container: InputContainer, chosen: av.VideoStream | None) -> T
     wanted = wanted_streams(container, chosen)
     if chosen is None or any(not stream.frames or len(stream.index_entries) != stream.frames for stream in wanted):
         return None
-    entries = [entry for stream in wanted for entry in (stream.index_entries[0], stream.index_entries[-1])]
-    if any(entry.pos + entry.size > container.size for entry in entries) or chosen.time_base is None:
+    ends = [entry for stream in wanted for entry in (stream.index_entries[0], stream.index_entries[-1])]
+    time_base = chosen.time_base
+    if any(entry.pos + entry.size > container.size for entry in ends) or time_base is None:
         return None
     first = _some_packets(container, chosen, wanted)
     first_at = min(first.pictures, default=None)
-    container.seek(max(entry.timestamp for entry in chosen.index_entries), stream=chosen, backward=True)
+    # Each look at an entry makes an object: an hour has 86,000, so each is looked at once.
+    entries = [(entry.timestamp, entry.is_keyframe, entry.size, entry.is_discard) for entry in chosen.index_entries]
+    container.seek(max(entries)[0], stream=chosen, backward=True)
     last = _packet_times(container, chosen)
-    container.seek(min(entry.timestamp for entry in chosen.index_entries), stream=chosen, backward=True)
+    container.seek(min(entries)[0], stream=chosen, backward=True)
     if first_at is None or not last.pictures or len(last.ends) != len(wanted) or last.damaged:
         return None
-    decoded = sorted(float(entry.timestamp * chosen.time_base) for entry in chosen.index_entries if not entry.is_discard)
     times = Times()
+    times.coded = [Picture(at, key, size) for at, key, size, discarded in entries if not discarded]
+    decoded = [_in_seconds(at, time_base) for at in sorted(picture.at for picture in times.coded)]
     known_from = min(last.pictures)
     times.pictures.extend(at for at in (time + first_at - decoded[0] for time in decoded) if at < known_from - 1e-6)
     times.pictures.extend(last.pictures)
     times.firsts, times.ends = first.firsts, last.ends
-    times.coded = [
-        Picture(entry.timestamp, entry.is_keyframe, entry.size) for entry in chosen.index_entries if not entry.is_discard
-    ]
-    times.edited = any(entry.is_discard for entry in chosen.index_entries)
+    times.edited = len(times.coded) < len(entries)
     times.refreshed = first.refreshed or last.refreshed  # the latter begins at the last keyframe
     times.read = False
     return times
