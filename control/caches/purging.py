@@ -41,6 +41,7 @@ class Order:
     targets: tuple[tuple[PurgeKind, str], ...]
     soft: bool
     text: str
+    of_a_video: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def order_from(members: object, deployment: Deployment) -> Order:
         raise _invalid(f"unknown member {unknown[0]!r}" if unknown else "soft: true or false was expected")
     way, value = ways[0], str(members[ways[0]])
     soft = bool(members.get("soft", False))
-    return Order(_targets(way, value, deployment), soft, f"{way} {value[:200]}{', softly' if soft else ''}")
+    text = f"{way} {value[:200]}{', softly' if soft else ''}"
+    return Order(_targets(way, value, deployment), soft, text, of_a_video=way == "video")
 
 
 def _targets(way: str, value: str, deployment: Deployment) -> tuple[tuple[PurgeKind, str], ...]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from control.audit import What
+from control.audit import Asker, What
 from control.caches.purging import Purger, order_from
 from control.metrics import POLLS
 from control.operators.access import TOKENS, operator_of, token_of
@@ -23,6 +23,7 @@ from headwater.runtime.httpsite import admin_app, problems
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
 from headwater.runtime.purgelines import members_of
+from headwater.settings.deployment import nodes_of
 
 LONGEST_WAIT_S: Final = 60.0
 PAGE_FOLDER: Final = Path(__file__).parents[1] / "page"
@@ -102,11 +103,16 @@ async def status(request: web.Request) -> web.Response:
 async def purge(request: web.Request) -> web.Response:
     """Purges {url | prefix | tag | video, soft?} everywhere; says who acknowledged and who is missing."""
     plane = request.app[PLANE]
-    operator = await operator_of(request, Scope.OPERATE)
+    origin = _origin_api(request)
+    operator = origin or await operator_of(request, Scope.OPERATE)
     try:
         order = order_from(await request.json(), plane.deployment)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "purge-invalid", "Purge invalid", f"the body is no JSON: {error}") from error
+    if origin is not None and not order.of_a_video:
+        raise Problem(
+            403, "purge-not-yours", "Not yours to purge", "the origin's API purges videos that were deleted, nothing else"
+        )
     done = await request.app[PURGER].purge(order)
     missing = ", ".join(one["node"] for one in done["missing"])
     outcome = f"missing: {missing}" if missing else "acknowledged by all"
@@ -121,6 +127,14 @@ async def purges(request: web.Request) -> web.Response:
         raise Problem(403, "node-unknown", "Node unknown", "only nodes of this deployment may ask for its purges")
     records = request.app[PURGER].missed_by(node, int(_number(request, "after", 0)))
     return web.json_response({"records": [members_of(record) for record in records]}, headers={"Cache-Control": "no-store"})
+
+
+def _origin_api(request: web.Request) -> Asker | None:
+    """The origin's API by its node token, which it shows to control alone."""
+    node = _asker(request)
+    if node is None or nodes_of(request.app[PLANE].deployment).get(node) != "origin-api":
+        return None
+    return Asker(node, address=request.remote or "")
 
 
 def _asker(request: web.Request) -> str | None:

@@ -65,6 +65,9 @@ class OriginClient:
             )
         return content
 
+    async def delete(self, path: str) -> None:
+        await self._send("DELETE", self.api + path, headers=self._authorization)
+
     async def put_part(self, url: str, body: AsyncIterator[bytes], size: int, headers: Mapping[str, str]) -> None:
         """`headers` are those that the origin said for this part; no token goes with them."""
         said = {"Content-Length": str(size), "Content-Type": "application/octet-stream", **headers}

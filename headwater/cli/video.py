@@ -1,4 +1,4 @@
-"""`headwater video list|show|retry`: the origin's videos on the command line."""
+"""`headwater video list|show|delete|retry`: the origin's videos on the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -77,6 +78,23 @@ def show_video(
     if video["renditions"]:
         Console().print(_renditions(video, making["ready_in_s"]))
     print_making(making, every_task=tasks)
+
+
+@commands.command("delete")
+def delete_video(
+    video_ids: Annotated[list[str], typer.Argument(help="Video ids.", metavar="ID...")],
+    api: ApiOption = DEFAULT_API,
+    token: TokenOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete videos for good: their streams, their original files, and what caches have of them."""
+    for video_id in video_ids:
+        at = f"/api/v1/videos/{_segment(video_id)}"
+        if not yes:
+            video = _asked(api, token, partial(OriginClient.json, method="GET", path=at))
+            typer.confirm(f"Delete “{video['title']}” ({video_id}) for good?", abort=True)
+        _asked(api, token, partial(OriginClient.delete, path=at))
+        print(f"{video_id} is deleted; its objects and what caches have of it follow.")
 
 
 def _asked(api: str, token: str | None, ask: Callable[[OriginClient], Awaitable[Any]]) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from origin.api.deleting import missing_video
 from origin.api.forecast import ready_in, waits_for
 from origin.api.permission import Permission
-from origin.api.requests import no_such_video, video_id_in
+from origin.api.requests import video_id_in
 from origin.catalogue.engine import reading
 from origin.catalogue.tasklog import JobFacts, TaskEntry, job_of, tasks_of
 from origin.catalogue.videos import Video, find_video
@@ -36,7 +37,7 @@ class Making:
         async with reading(self._catalogue) as connection:
             video = await find_video(connection, video_id)
             if video is None:
-                raise no_such_video(f"there is no video {video_id}")
+                raise await missing_video(connection, video_id)
             job, tasks = await job_of(connection, video_id), await tasks_of(connection, video_id)
         answer = making_answer(video, job, tasks, self._clock(), trusted=trusted)
         return web.json_response(answer, headers={"Cache-Control": "no-store"})

@@ -17,6 +17,7 @@ from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
+from origin.api.deleting import DeletingApi
 from origin.api.making import Making
 from origin.api.observed import answering_failures, observing
 from origin.api.pages import page_routes
@@ -32,6 +33,9 @@ from origin.objects.interface import ObjectStore, TierStore
 from origin.objects.open import open_part_store, open_store
 from origin.objects.parts import PartStore
 from origin.objects.stores import report_capabilities
+from origin.removal.deleting import Deleting
+from origin.removal.purging import ControlPurge
+from origin.removal.removing import Remover, Shelves
 from origin.tiers.open import open_tiers
 from origin.uploads.dialects.routes import dialect_routes
 from origin.uploads.intake import Intake
@@ -66,9 +70,14 @@ def open_stores(deployment: Deployment) -> Stores:
 
 
 def api_app(
-    catalogue: AsyncEngine, intake: Intake, stores: Stores, snapshot: Callable[[], Snapshot], log: Log
+    catalogue: AsyncEngine,
+    intake: Intake,
+    stores: Stores,
+    snapshot: Callable[[], Snapshot],
+    log: Log,
+    deletion_began: asyncio.Event | None = None,
 ) -> web.Application:
-    """The application without a listener; blocking, since it reads the pages.
+    """The application without a listener; blocking, since it reads the pages. `deletion_began` is set after each deletion.
 
     A request passes: observe, problem documents, failures, its handler.
     """
@@ -81,6 +90,8 @@ def api_app(
     app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
     app.add_routes(Making(catalogue, permission).routes())
+    deleting = Deleting(catalogue, intake.turns, clock=intake.clock)
+    app.add_routes(DeletingApi(deleting, permission, deletion_began or asyncio.Event()).routes())
     app.add_routes(part_routes(stores.parts, intake.clock))
     app.add_routes(page_routes())
     return app
@@ -99,11 +110,14 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         Supervised(context.log) as tasks,
     ):
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads)
-        app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: follower.current, context.log)
+        purge = ControlPurge(lambda: follower.current.deployment, context.token)
+        remover = Remover(catalogue, Shelves(stores.published, stores.masters, stores.parts), purge, context.log)
+        app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: follower.current, context.log, remover.wake)
         tasks.start(
             "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
         )
         tasks.start("sweep-leftovers", lambda: sweeping(catalogue, stores, deployment, context.log))
+        tasks.start("remove-deleted-videos", remover.remove_on)
         tasks.start("probe-stores", lambda: report_capabilities(deployment, context.log))
         tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))
         async with serve_app(admin_app(), deployment.origin.api.admin), serve_app(app, deployment.origin.api.listen):

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from headwater.rules.mediapath import MASTER_PLAYLIST, content_type_of, video_key
 from headwater.runtime.problems import Problem
 from origin.api.answers import listed_video, playback_answer, video_answer
+from origin.api.deleting import missing_video
 from origin.api.playability import PlaybackStatus, Via, playability
 from origin.api.playback import Playback, Route, Viewer
 from origin.api.references import absolute_references
-from origin.api.requests import decode_cursor, encode_cursor, invalid_fields, no_such_video, page_limit, video_id_in
+from origin.api.requests import decode_cursor, encode_cursor, invalid_fields, page_limit, video_id_in
 from origin.catalogue.engine import reading
 from origin.catalogue.videos import Position, Video, find_video, newest_videos
 from origin.objects.interface import ObjectNotFound, ObjectStore
@@ -80,8 +81,8 @@ class Watching:
         video_id = video_id_in(request)
         async with reading(self._catalogue) as connection:
             video = await find_video(connection, video_id)
-        if video is None:
-            raise no_such_video(f"there is no video {video_id}")
+            if video is None:
+                raise await missing_video(connection, video_id)
         return video
 
     async def _routes(self, videos: Sequence[Video], viewer: Viewer) -> Sequence[Route | None]:

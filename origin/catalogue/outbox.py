@@ -13,6 +13,7 @@ from origin.catalogue.engine import reading, writing
 from origin.catalogue.schema import outbox
 
 UPLOAD_COMPLETE = "upload.complete"
+VIDEO_DELETED = "video.deleted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,7 @@ jobs = Table(
     Column("updated_at", Float, nullable=False),
     _one_of("state", JobState),
     Index("ix_jobs_waiting", "state", "created_at"),
+    Index("ix_jobs_master", "master_key"),
 )
 
 # What became of each task, for people: `headwater video show` and the watch page. Nothing is decided by it.
@@ -225,6 +226,23 @@ renditions = Table(
     Column("size_bytes", BigInteger),
     Column("updated_at", Float, nullable=False),
     _one_of("state", RenditionState),
+)
+
+# Videos that were deleted. Rows stay: who asks for the video later is told that it is gone.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("video_id", String(11), primary_key=True),
+    Column("upload_id", String(32)),
+    Column("master_key", Text),
+    Column("creator", String(64)),  # who uploaded it, and may therefore delete it again
+    Column("deleted_by", String(64)),
+    Column("begun_at", Float, nullable=False),
+    Column("held_by", String(64)),  # the transcoder that was making it, until it says that it stopped
+    Column("held_until", Float, nullable=False),  # or until its lease has run out
+    Column("ended_at", Float),  # when nothing of it was left
+    Index("ix_deletions_open", "ended_at", "begun_at"),
+    Index("ix_deletions_held", "held_by"),
 )
 
 # Tokens of creators; of a secret only its digest. Revoked ones stay, so that their owner is told so.

@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     TOOL_FAILED = "tool-failed"
     WORKER_LOST = "worker-lost"
     OUTPUT_LOST = "output-lost"
+    DISK_FULL = "disk-full"
     INCONSISTENT = "inconsistent"
     # What the check before publishing finds (verify.py):
     UNREADABLE = "unreadable-output"
@@ -75,6 +76,7 @@ CURES: dict[FailureKind, str] = {
     FailureKind.TOOL_FAILED: "Ask the operator to requeue the video; the transcoder's log has ffmpeg's last lines.",
     FailureKind.WORKER_LOST: "Ask the operator to requeue the video; a worker process died again and again.",
     FailureKind.OUTPUT_LOST: "Ask the operator to look at the disk of the transcoder's data folder, and then to retry the video.",
+    FailureKind.DISK_FULL: "Ask the operator to free space where the transcoder works; it goes on by itself then.",
     **dict.fromkeys(OF_THE_CHECK, "Ask the operator to look at the transcoder's log; what was made did not pass its own check."),
 }
 
@@ -93,12 +95,18 @@ class TaskFailed(Exception):
 
     @property
     def worth_retrying(self) -> bool:
-        return self.kind not in OF_THE_FILE and self.kind is not FailureKind.OUTPUT_LOST
+        """At once, that is: what was lost is made anew first, and a disk that is full needs an operator."""
+        return self.kind not in OF_THE_FILE and self.kind not in (FailureKind.OUTPUT_LOST, FailureKind.DISK_FULL)
 
     @property
     def sentence(self) -> str:
         """What happened and what to do."""
         return f"{self.detail} {CURES[self.kind]}"
+
+
+def no_room(trace: str) -> TaskFailed:
+    """The worker's disk is full, or its quota used up."""
+    return TaskFailed(FailureKind.DISK_FULL, "There is no room left where the transcoder works.", trace)
 
 
 def inconsistent(what: str, kind: FailureKind = FailureKind.INCONSISTENT) -> TaskFailed:

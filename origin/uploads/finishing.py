@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from headwater.rules.names import VideoId
 from headwater.runtime.metrics import counter
 from origin.catalogue import ledger
+from origin.catalogue.deletions import master_in_use
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import LedgerPart, Upload
 from origin.catalogue.saiddigests import said_digests
@@ -54,14 +55,25 @@ class Finishing:
         await self._record(upload, parts)
         trusted = self._parts.verifies or upload.dialect is not Dialect.PARTS
         known = await self._known(upload, whole) if whole is not None and trusted else None
-        if known is not None:
-            await self._parts.discard(upload.id)
-            REUSED.inc(upload.size_bytes)
-        sha256, key = known or await self._assemble(upload, parts)
+        if known is not None and await self._reused(upload, *known, whole):
+            return
+        sha256, key = await self._assemble(upload, parts)
         async with writing(self._catalogue) as connection:
             first = await ledger.complete_upload(connection, upload, sha256, key, self._clock(), whole)
         if first:
             UPLOADS.labels("completed").inc()
+
+    async def _reused(self, upload: Upload, sha256: str, key: str, whole: str | None) -> bool:
+        """Completes the upload with a master that is there already. False when its videos were deleted meanwhile."""
+        async with writing(self._catalogue) as connection:
+            if not await master_in_use(connection, key):
+                return False
+            first = await ledger.complete_upload(connection, upload, sha256, key, self._clock(), whole)
+        await self._parts.discard(upload.id)  # killed before this, whoever repeats `complete` drops them
+        if first:
+            REUSED.inc(upload.size_bytes)
+            UPLOADS.labels("completed").inc()
+        return True
 
     async def present(self, upload: Upload) -> list[ArrivedPart]:
         """What arrived; or what the ledger has when a `complete` was killed after step 5, which drops the parts."""

@@ -144,6 +144,8 @@ class Intake:
             upload = await self._in_parts(creator, video_id)
             if upload.completed_at is None:
                 await self.finishing.finish(upload, digests)
+            else:
+                await self.parts.discard(upload.id)  # of a `complete` that was killed after its last step
         return (await find_upload(self.catalogue, creator, video_id)).state
 
     async def discard(self, creator: Creator, video_id: VideoId) -> None:

@@ -106,6 +106,29 @@ async def test_an_unknown_video_is_said_to_be_unknown(browser: Browser, api: Run
         await visit.until("document.querySelector('#message-title').textContent === 'There is no such video'")
 
 
+async def test_who_keeps_a_token_deletes_a_video_after_being_asked_and_others_see_no_button(
+    browser: Browser, api: RunningApi
+) -> None:
+    video_id = await failed_video(api, "Not needed")
+    async with visiting(browser) as visit:
+        visit.expect("410")
+        await visit.page.goto(url(api, f"/watch/{video_id}"))
+        await visit.until("document.querySelector('h1').textContent === 'Not needed'")
+        assert await visit.look("document.querySelector('#deletion').hidden")
+        await visit.page.evaluate(f"localStorage.setItem('headwater-token', '{api.token.text}')")
+        await visit.page.reload()
+        await visit.page.click("#delete")
+        await visit.page.click("#delete-stop")
+        await visit.until("document.querySelector('#delete').textContent === 'Delete video'")
+        assert (await api.creator.ask("GET", f"/api/v1/videos/{video_id}")).status == 200
+        await visit.page.click("#delete")
+        await visit.picture("deleting")
+        await visit.page.click("#delete")
+        await visit.until("location.pathname === '/' && document.querySelector('#notice')?.textContent.includes('Nothing here')")
+        await visit.page.goto(url(api, f"/watch/{video_id}"))
+        await visit.until("document.querySelector('#message-title').textContent === 'This video was deleted'")
+
+
 async def test_the_browser_uploads_in_parts_with_their_digests(browser: Browser, api: RunningApi, tmp_path: Path) -> None:
     file = tmp_path / "holiday clip.mp4"
     content = random.Random(1).randbytes(9 * MIB)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from headwater.settings.origin import S3Store
 from headwater.settings.units import Address
 from tests.support.browser import running_browser, visiting
@@ -67,6 +68,26 @@ async def plays(lab: Lab, video_id: str) -> None:
     assert len(media) >= 4  # two headers, and segments of picture and sound
 
 
+async def deleted_everywhere(lab: Lab, video_id: str, ceph: Ceph) -> None:
+    """By the command: out of Ceph and out of the edge that has it, which the origin cannot tell by itself."""
+    playback = await lab.ask(f"/api/v1/videos/{video_id}/playback", params={"via": "address", "region": "eu"})
+    assert (await lab.http.get(playback["hls"])).status_code == 200
+    done = await asyncio.to_thread(lab.headwater, "video", "delete", "--api", lab.api, "--yes", video_id)
+    assert (done.returncode, done.stderr) == (0, "")
+    async with asyncio.timeout(20):
+        while await lab.metric("origin-api", "headwater_origin_deletions_total") == 0:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.05)
+    assert [key for key in ceph.keys(lab.deployment.origin.masters) if video_id in key] == []
+    assert (await lab.http.get(playback["hls"])).status_code == 404
+    assert (await lab.http.get(f"{lab.api}/api/v1/videos/{video_id}/playback")).status_code == 410
+    # The origin's token orders nothing else of control.
+    url = f"{lab.deployment.control.listen.url}/api/v1/purge"
+    token = {NODE_HEADER: read_token(lab.deployment.data, "origin-api")}
+    assert (await lab.http.post(url, json={"tag": "news"}, headers=token)).status_code == 403
+    audit = (lab.deployment.data / "nodes" / "control" / "audit.log").read_text()
+    assert f'"who": "origin-api", "login": "", "from": "127.0.0.1", "what": "purge", "detail": "video {video_id}"' in audit
+
+
 async def test_a_file_goes_by_the_command_straight_into_ceph_and_plays(s3_lab: Lab, clip: Path, ceph: Ceph) -> None:
     video_id = await s3_lab.upload(clip)
     await plays(s3_lab, video_id)
@@ -74,6 +95,7 @@ async def test_a_file_goes_by_the_command_straight_into_ceph_and_plays(s3_lab: L
     assert await s3_lab.metric("origin-api", "headwater_origin_part_puts_total") == 0
     stored = ceph.keys(s3_lab.deployment.origin.masters)
     assert [key for key in stored if key.startswith("masters/")] == [f"masters/masters/{video_id}/source"]
+    await deleted_everywhere(s3_lab, video_id, ceph)
 
 
 @pytest.mark.browser

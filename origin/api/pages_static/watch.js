@@ -3,6 +3,7 @@
 import { ask, ApiProblem, videoAt } from "./api.js";
 import { Controls } from "./controls.js";
 import { DeliveryPanel } from "./delivery.js";
+import { offerDeletion } from "./deletion.js";
 import { byId, element, setText } from "./elements.js";
 import { ago, bytes, clock, frameRate, isUnfinished, percent, span, stateInWords } from "./format.js";
 import { Player, playerLibrary } from "./player.js";
@@ -33,6 +34,7 @@ async function follow() {
     const video = await ask(videoAt(videoId));
     const making = isUnfinished(video) ? await ask(`${videoAt(videoId)}/making`) : null;
     describe(video, making);
+    offerDeletion(video);
     if (video.status === "ready" && !player) await play();
     const ready = video.renditions.filter(({ kind, state }) => kind === "video" && state === "ready").length;
     if (player && rungsReady !== null && ready > Math.max(1, rungsReady)) {
@@ -43,6 +45,7 @@ async function follow() {
     if (!isUnfinished(video)) return;
   } catch (error) {
     if (!(error instanceof ApiProblem)) throw error;
+    if (error.status === 410) return message("This video was deleted", "Its creator or an operator removed it.");
     if (error.status === 404) return message("There is no such video", "It may have been deleted, or the address is not complete.");
     const title = error.status ? "The origin refused" : "The origin does not answer";
     if (!player) message(title, `${error.message} This page tries again by itself.`, "bad");

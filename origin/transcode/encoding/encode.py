@@ -16,7 +16,7 @@ from pathlib import Path
 from headwater.rules.mediapath import INIT, segment_name
 from origin.transcode.encoding.ladder import VideoRung
 from origin.transcode.encoding.plan import REORDERED_FRAMES, FrameRange, Timing
-from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.failure import FailureKind, TaskFailed, no_room
 from origin.transcode.media.initsegment import canonical_init, timescale
 from origin.transcode.media.isobmff import (
     DEPENDENT_FLAGS,
@@ -182,9 +182,18 @@ def check_ending(result: ChildResult, at_s: float) -> None:
             raise TaskFailed(
                 FailureKind.TOO_COSTLY, f"Encoding {near} used more time, memory or room than allowed.", result.errors
             )
+        case Ending.ABANDONED:
+            raise TaskFailed(FailureKind.OUTPUT_LOST, f"Encoding {near} ended: its folder was taken away.", result.errors)
+    if says_disk_is_full(result.errors):
+        raise no_room(result.errors)
     if says_input_is_damaged(result.errors):
         raise TaskFailed(FailureKind.DAMAGED, f"The file's data is damaged {near}.", result.errors)
     raise TaskFailed(FailureKind.TOOL_FAILED, f"Encoding {near} failed.", result.errors)
+
+
+def says_disk_is_full(errors: str) -> bool:
+    """ENOSPC and EDQUOT as the C library words them (children run with LC_ALL=C)."""
+    return "No space left on device" in errors or "Disk quota exceeded" in errors
 
 
 def says_input_is_damaged(errors: str) -> bool:

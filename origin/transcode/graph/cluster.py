@@ -18,7 +18,8 @@ from distributed.security import Security
 
 from headwater.runtime.httpsite import CannotStart
 from headwater.settings.origin import SchedulerTls, Transcode
-from origin.transcode.failure import FailureKind, TaskFailed
+from origin.objects.interface import is_disk_full
+from origin.transcode.failure import FailureKind, TaskFailed, no_room
 from origin.transcode.programs.tools import find_ffmpeg
 
 Result = TypeVar("Result")
@@ -76,6 +77,8 @@ class TaskCluster:
         except (TaskFailed, asyncio.CancelledError):
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise no_room(repr(error)) from error
             raise TaskFailed(FailureKind.TOOL_FAILED, "A task ended by an unexpected error.", repr(error)) from error
         finally:
             future.release()

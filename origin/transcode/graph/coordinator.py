@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from headwater.rules.contentsteering import DASH_STEERING
 from headwater.rules.names import VideoId
 from headwater.runtime.logs import Log
+from origin.catalogue.deletions import held_deletions, let_go
 from origin.catalogue.jobs import Job, claim_next, finish, release, renew, set_aside, unfinished, waiting
 from origin.catalogue.renditions import has_whole_rung, mark_failed, mark_processing
-from origin.objects.interface import ObjectNotFound, ObjectStore, ObjectStoreFailed, is_disk_full
+from origin.objects.interface import DiskFull, ObjectNotFound, ObjectStore, ObjectStoreFailed, is_disk_full
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.making import VideoMaking, Workshop
 from origin.transcode.graph.tasks import Source
@@ -57,6 +58,7 @@ class Coordinator:
         await self._sweep()
         try:
             while True:
+                await self._drop_deleted()
                 await self._claim()
                 JOBS_WAITING.set(await waiting(engine))
                 await self._until_something_changes()
@@ -80,7 +82,7 @@ class Coordinator:
         keep = await unfinished(self._shop.engine)
         for folder in await asyncio.to_thread(_folders, self._folder):
             if folder.name not in keep:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                await asyncio.to_thread(_remove, folder)
 
     async def _claim(self) -> None:
         """A video that plays already holds up nobody: the first window of those that wait outranks its remaining tasks."""
@@ -90,6 +92,19 @@ class Coordinator:
                 return
             self._log.info("job taken", video_id=job.video_id, attempts=job.attempts)
             self._running[job.video_id] = asyncio.create_task(self._make(job), name=f"video-{job.video_id}")
+
+    async def _drop_deleted(self) -> None:
+        """Stops making videos that were deleted, and says so once nothing of them is written any more."""
+        for video_id in await held_deletions(self._shop.engine, self._owner):
+            if (task := self._running.pop(video_id, None)) is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                VIDEOS.labels("deleted").inc()
+                self._log.info("video deleted while it was made", video_id=video_id)
+            self._playable.discard(video_id)
+            self._shop.gate.forget(video_id)
+            await asyncio.to_thread(_close, self._folder / video_id)
+            await let_go(self._shop.engine, video_id, self._owner)
 
     def _unplayable(self) -> int:
         return sum(1 for video_id in self._running if video_id not in self._playable)
@@ -130,7 +145,9 @@ class Coordinator:
         await mark_processing(engine, job.video_id, clock())
         try:
             later = await self._made(job, publisher, work)
+            _set_aside_if_full(later)
         except TaskFailed as failed:
+            _set_aside_if_full([failed])
             await self._failed(job, publisher, failed)
         else:
             for outcome in [failure.kind.value for failure in later] or ["done"]:
@@ -164,6 +181,33 @@ class Coordinator:
                 self._log.warning("leftovers not removed", video_id=job.video_id, error=str(error))
             await mark_failed(engine, job.video_id, failed.kind, failed.sentence, clock())
         await finish(engine, job.video_id, self._owner, clock(), str(failed))
+
+
+def _set_aside_if_full(failures: Sequence[TaskFailed]) -> None:
+    """A full disk fails no video: what is made stays, the job is set aside, and goes on when there is room. Raises DiskFull."""
+    for failure in failures:
+        if failure.kind is FailureKind.DISK_FULL:
+            raise DiskFull(failure.sentence) from failure
+
+
+def _close(work: Path) -> None:
+    """Ends all work in this folder: children whose folder is gone end by themselves (child.py), and where it was stands an empty
+    file, so that a task that was handed out before cannot make it again. The next start sweeps that file."""
+    while True:
+        try:
+            work.touch(exist_ok=False)
+        except FileExistsError:
+            if work.is_file():
+                return
+            shutil.rmtree(work, ignore_errors=True)
+        except FileNotFoundError:
+            return  # nothing was ever made here
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _folders(parent: Path) -> list[Path]:

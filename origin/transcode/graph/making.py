@@ -159,6 +159,8 @@ class VideoMaking:
         try:
             packaged = await self._rebuilt(partial(self._rungs, made, rungs))
         except TaskFailed as failed:
+            if failed.kind is FailureKind.DISK_FULL:
+                raise  # no rung is at fault, and none is given up
             if len(rungs) == 1 and not rungs[0].copied:
                 await self._dropped(rungs[0].name)
                 raise
@@ -175,8 +177,9 @@ class VideoMaking:
     async def _later_rung(self, made: Inspected, showing: Showing, rung: VideoRung, others: asyncio.Event) -> None:
         try:
             packaged = await self._rebuilt(partial(self._rungs, made, [rung]))
-        except TaskFailed:
-            await self._dropped(rung.name)
+        except TaskFailed as failed:
+            if failed.kind is not FailureKind.DISK_FULL:
+                await self._dropped(rung.name)
             raise
         await others.wait()
         await self._finish(showing, packaged)

@@ -56,6 +56,8 @@ def _facts(master: Path, folder: Path) -> Facts:
     result = run_child(command, folder, LIMITS, environment={"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"})
     if result.ending is Ending.STALLED:
         raise TaskFailed(FailureKind.TOO_COSTLY, "Reading the file's structure took too long.", result.errors)
+    if result.ending is Ending.ABANDONED:
+        raise TaskFailed(FailureKind.OUTPUT_LOST, "The probe's folder was taken away.", result.errors)
     if result.ending is not Ending.DONE:
         raise TaskFailed(FailureKind.TOO_COSTLY, "Reading the file's structure used too much memory or time.", result.errors)
     return _parsed(result)

@@ -18,6 +18,7 @@ from typing import IO
 LAUNCHER = Path(__file__).with_name("launch.py")
 KEPT_LINES = 40
 CLOSING_S = 5.0
+LOOK_S = 0.5  # how soon a child is ended whose folder was taken away
 BACKGROUND = 5  # nice(2): a third of the weight of what runs at 0, the nodes that serve viewers among it
 OUTPUT_LIMIT_BYTES = 64 * 2**20
 
@@ -29,6 +30,7 @@ class Ending(StrEnum):
     FAILED = "failed"
     STALLED = "stalled"  # no progress for too long: killed
     FILE_LIMIT = "file-limit"
+    ABANDONED = "abandoned"  # its folder was taken away: nobody wants its result, and it was killed
     KILLED = "killed"  # by the kernel, when it passed its processor time or the machine's memory
 
 
@@ -112,18 +114,18 @@ def run_child(
         start_new_session=True,
     )
     watch = _Watch()
-    stalled = False
+    given_up: Ending | None = None
     try:
-        stalled = _follow(process, watch, limits.stall_s, clock)
-        if not stalled:
+        given_up = _follow(process, watch, limits.stall_s, clock, folder)
+        if given_up is None:
             process.wait(CLOSING_S)  # its pipes are closed: a moment to exit by itself, so that its own status is seen
     except subprocess.TimeoutExpired:
-        stalled = True
+        given_up = Ending.STALLED
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group is still ours
             process.wait()
-    ending = Ending.STALLED if stalled else _ending(process.returncode)
+    ending = given_up or _ending(process.returncode)
     return ChildResult(ending, process.returncode, bytes(watch.output), watch.error_text())
 
 
@@ -140,8 +142,10 @@ def network_is_cut(folder: Path) -> bool:
     return run_child([sys.executable, "-I", "-S", "-c", code], folder, limits).ending is Ending.DONE
 
 
-def _follow(process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clock: Callable[[], float]) -> bool:
-    """Reads both pipes to their end. True when the child made no progress for `stall_s`."""
+def _follow(
+    process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clock: Callable[[], float], folder: Path
+) -> Ending | None:
+    """Reads both pipes to their end. Says why when it gave up before: no progress for `stall_s`, or `folder` is gone."""
     assert process.stdout is not None
     assert process.stderr is not None
     with selectors.DefaultSelector() as selector, process.stdout, process.stderr:
@@ -149,7 +153,7 @@ def _follow(process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clo
         selector.register(process.stderr, selectors.EVENT_READ)
         deadline = clock() + stall_s
         while selector.get_map():
-            ready = selector.select(max(0.0, deadline - clock()))
+            ready = selector.select(max(0.0, min(LOOK_S, deadline - clock())))
             for key, _ in ready:
                 pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]  # we registered the pipes themselves
                 chunk = os.read(pipe.fileno(), 65536)
@@ -160,8 +164,10 @@ def _follow(process: subprocess.Popen[bytes], watch: _Watch, stall_s: float, clo
                 elif watch.take_output(chunk):
                     deadline = clock() + stall_s
             if clock() >= deadline:
-                return True
-    return False
+                return Ending.STALLED
+            if not folder.exists():
+                return Ending.ABANDONED
+    return None
 
 
 def _ending(status: int) -> Ending:
