@@ -27,6 +27,7 @@ from control.watching.vantages import read_opinions
 from headwater.rules.bucketload import BucketLoad
 from headwater.runtime.node import NodeContext
 from headwater.runtime.nodetoken import read_token, token_digest
+from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
 from headwater.settings.snapshot import Health, PublishedKey, Snapshot
 from headwater.settings.steeringstate import SteeringState
@@ -222,7 +223,7 @@ class ControlPlane:
             await self._look()
 
     async def check(self) -> None:
-        """Every node's health, all at once, once an interval."""
+        """Every node's health, once an interval."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session:
             while True:
                 began = time.monotonic()
@@ -350,7 +351,11 @@ class ControlPlane:
     async def _check_once(self, session: aiohttp.ClientSession) -> None:
         settings = self.deployment.control
         admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
-        checks = asyncio.gather(*(check_health(session, node, admin, settings.probe_timeout) for node, admin in admins.items()))
+
+        async def check(node: str) -> str | None:
+            return await check_health(session, node, admins[node], settings.probe_timeout)
+
+        checks = spread_out(check, list(admins), within_s=settings.probe_interval / 2)
         opinions, errors = await asyncio.gather(read_opinions(session, self.deployment), checks)
         hysteresis = Hysteresis(settings.down_after, settings.up_after)
         for node, error in zip(admins, errors, strict=True):

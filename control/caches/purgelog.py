@@ -55,11 +55,12 @@ class PurgeLog:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, self._length)
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.seek(self._length)
-                file.write(data)
-            os.fsync(descriptor)
+            if os.fstat(descriptor).st_size != self._length:
+                os.ftruncate(descriptor, self._length)  # what an append that failed may have left
+            written = 0
+            while written < len(data):
+                written += os.pwrite(descriptor, data[written:], self._length + written)
+            os.fdatasync(descriptor)  # the length is synced with the data: without it nobody could read them
         finally:
             os.close(descriptor)
         self._length += len(data)

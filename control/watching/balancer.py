@@ -13,12 +13,15 @@ from control.metrics import BUCKETS_PASSED, LOAD_READS
 from control.plane import ControlPlane
 from control.watching.probing import read_admin
 from headwater.rules.bucketload import load_from
+from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import admin_address
+from headwater.settings.topology import NodeName
 from headwater.settings.world import world_of
 
 LOOK_S: Final = 1.0
 LOADS_S: Final = 10.0
 TIMEOUT_S: Final = 5.0
+GAP_S: Final = 0.05  # a busy edge names thousands of buckets: milliseconds to take in
 
 
 async def balance_loads(plane: ControlPlane) -> None:
@@ -36,20 +39,27 @@ async def balance_loads(plane: ControlPlane) -> None:
 
 
 async def read_loads(plane: ControlPlane, session: aiohttp.ClientSession) -> None:
-    """Every edge's `/load`, all at once. One that cannot be read has no news."""
-    edges = [name for name, _, _ in plane.deployment.edges()]
-    asked = (read_admin(session, admin_address(plane.deployment, name), "/load", TIMEOUT_S) for name in edges)
-    for name, text in zip(edges, await asyncio.gather(*asked), strict=True):
-        try:
-            report = load_from(json.loads(text)) if text is not None else None
-        except ValueError as error:
-            plane.log.warning("the load of a node cannot be read", of=name, error=str(error))
-            report = None
-        LOAD_READS.labels("read" if report else "failed").inc()
-        if report is not None:
-            plane.balance.learn_load(name, report, plane.clock())
-            if plane.on_load is not None:
-                plane.on_load(name, report)
+    """Every edge's `/load`, each learned as it comes. One that cannot be read has no news."""
+    deployment = plane.deployment
+
+    async def read(name: NodeName) -> None:
+        text = await read_admin(session, admin_address(deployment, name), "/load", TIMEOUT_S)
+        _learn(plane, name, text)
+
+    await spread_out(read, [name for name, _, _ in deployment.edges()], within_s=LOADS_S / 2, gap_s=GAP_S)
+
+
+def _learn(plane: ControlPlane, name: NodeName, text: str | None) -> None:
+    try:
+        report = load_from(json.loads(text)) if text is not None else None
+    except ValueError as error:
+        plane.log.warning("the load of a node cannot be read", of=name, error=str(error))
+        report = None
+    LOAD_READS.labels("read" if report else "failed").inc()
+    if report is not None:
+        plane.balance.learn_load(name, report, plane.clock())
+        if plane.on_load is not None:
+            plane.on_load(name, report)
 
 
 def _decide(plane: ControlPlane) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Final
@@ -10,7 +9,9 @@ from typing import Final
 import aiohttp
 
 from control.watching.probing import read_admin
+from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import Deployment, admin_address
+from headwater.settings.topology import NodeName
 from headwater.settings.vantages import vantages_of
 
 INTERVALS_FRESH: Final = 3  # what a vantage saw longer ago counts no more: it may be stuck itself
@@ -21,10 +22,14 @@ Opinions = dict[str, str | None]  # by who says so, why the node is bad; None: i
 async def read_opinions(session: aiohttp.ClientSession, deployment: Deployment) -> dict[str, Opinions]:
     """By node, what each vantage that answers says of it."""
     names, settings = vantages_of(deployment), deployment.control
-    asked = (read_admin(session, admin_address(deployment, name), "/vantage", settings.probe_timeout) for name in names)
+
+    async def report(name: NodeName) -> str | None:
+        return await read_admin(session, admin_address(deployment, name), "/vantage", settings.probe_timeout)
+
+    reports = await spread_out(report, names, within_s=settings.probe_interval / 2)
     fresh_s = INTERVALS_FRESH * settings.probe_interval + settings.probe_timeout
     opinions: dict[str, Opinions] = {}
-    for vantage, text in zip(names, await asyncio.gather(*asked), strict=True):
+    for vantage, text in zip(names, reports, strict=True):
         for node, error in _seen(text, fresh_s).items():
             opinions.setdefault(node, {})[vantage] = error
     return opinions

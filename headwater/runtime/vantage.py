@@ -17,8 +17,10 @@ import aiohttp
 from aiohttp import web
 
 from headwater.runtime.healthcheck import health_error
+from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import admin_address
 from headwater.settings.snapshot import Snapshot
+from headwater.settings.topology import NodeName
 from headwater.settings.vantages import peers_of
 
 
@@ -50,7 +52,7 @@ class Vantage:
         return app
 
     async def watch(self) -> None:
-        """Checks all peers at once, each interval, for ever."""
+        """Checks all peers, each interval, for ever."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session:
             while True:
                 began = time.monotonic()
@@ -60,10 +62,14 @@ class Vantage:
 
     async def _look(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
         deployment = self._snapshot().deployment
-        peers = {peer: admin_address(deployment, peer) for peer in peers_of(deployment, self._node)}
-        errors = await asyncio.gather(*(health_error(session, admin, timeout_s, self._node) for admin in peers.values()))
-        now = time.monotonic()
-        self._seen = {peer: Sight(error, now) for peer, error in zip(peers, errors, strict=True)}
+        peers = peers_of(deployment, self._node)
+
+        async def sight(peer: NodeName) -> Sight:
+            error = await health_error(session, admin_address(deployment, peer), timeout_s, self._node)
+            return Sight(error, time.monotonic())
+
+        within_s = deployment.control.probe_interval / 2
+        self._seen = dict(zip(peers, await spread_out(sight, peers, within_s=within_s), strict=True))
 
     async def _report(self, request: web.Request) -> web.Response:
         now = time.monotonic()

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
 
 import httpx
@@ -29,6 +30,8 @@ BOUND_MS: Final = 150.0
 EDGES_A_POP: Final = 3
 AWAY: Final = "edge-02"
 STARTED_AT_ONCE: Final = 3
+IDLE_S: Final = 15.0
+PURGES_COSTED: Final = 100
 
 
 def main(arguments: list[str]) -> int:
@@ -77,6 +80,7 @@ async def _drill(folder: Path, edges: int, purges: int) -> int:
         for start in range(0, edges, STARTED_AT_ONCE):
             await lab.start(*names[start : start + STARTED_AT_ONCE])
         print(f"{edges} edges and 2 shields run, a process each; load average {os.getloadavg()[0]:.1f}", flush=True)
+        print(await _costs(lab), flush=True)
         times_ms, bad = await _purge_often(lab, site, purges)
         print(
             f"{purges} purges, ms from the order to the last acknowledgement: p50 {_quantile(times_ms, 0.5):.0f}, "
@@ -102,6 +106,34 @@ async def _purge_often(lab: Lab, site: _Site, purges: int) -> tuple[list[float],
         times_ms.append((time.perf_counter() - began) * 1000)
         bad += len(answer["missing"]) + (await _seen(lab, edge.url) != site.version)
     return times_ms, bad
+
+
+def cpu_s(lab: Lab) -> dict[str, float]:
+    """The CPU seconds that each node's process has used, in all its threads."""
+    return {node: _cpu_of(process.pid) for node, process in lab.processes.items() if process.alive}
+
+
+def _cpu_of(pid: int) -> float:
+    """Of the scheduler's own count, in nanoseconds: /proc/PID/stat counts ticks, which short work slips between."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+async def _costs(lab: Lab) -> str:
+    """CPU ms an order, above what the nodes take when nothing is asked of them."""
+    began, before = time.monotonic(), cpu_s(lab)
+    await asyncio.sleep(IDLE_S)
+    idle = {node: (used - before[node]) / (time.monotonic() - began) for node, used in cpu_s(lab).items()}
+    began, before = time.monotonic(), cpu_s(lab)
+    for _ in range(PURGES_COSTED):
+        await _purge(lab)
+    took_s = time.monotonic() - began
+    ms = {node: (used - before[node] - idle[node] * took_s) / PURGES_COSTED * 1000 for node, used in cpu_s(lab).items()}
+    edges, shields = ([value for node, value in ms.items() if node.startswith(role)] for role in ("edge", "shield"))
+    return (
+        f"CPU ms an order: control {ms['control']:.1f}, each shield {mean(shields):.2f}, each edge {mean(edges):.2f}, "
+        f"all {sum(ms.values()):.0f}; without orders, % of a core: control {100 * idle['control']:.1f}, "
+        f"all {100 * sum(idle.values()):.0f}"
+    )
 
 
 async def _away(lab: Lab, site: _Site) -> int:

@@ -122,11 +122,12 @@ class Purges:
         data = b"".join(map(line_of, records))
         descriptor = os.open(self._folder / "log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, length)  # what an append that failed may have left
+            if os.fstat(descriptor).st_size != length:
+                os.ftruncate(descriptor, length)  # what an append that failed may have left
             written = 0
             while written < len(data):
                 written += os.pwrite(descriptor, data[written:], length + written)
-            os.fsync(descriptor)
+            os.fdatasync(descriptor)  # the length is synced with the data: without it nobody could read them
         finally:
             os.close(descriptor)
         if not length:
@@ -162,7 +163,7 @@ class Purges:
         if generation != seen_generation or length < seen_length:
             self._read_all()
             return
-        for _, record in valid_lines(self._content(length)[seen_length:] if length > seen_length else b""):
+        for _, record in valid_lines(self._content(length, seen_length) if length > seen_length else b""):
             self._table.add(record)
         self._noted()
 
@@ -179,10 +180,12 @@ class Purges:
         PURGE_RECORDS.set(len(self._table))
         PURGE_SEQUENCE.set(self._table.sequence)
 
-    def _content(self, length: int | None) -> bytes:
+    def _content(self, length: int | None, start: int = 0) -> bytes:
+        """The log's bytes from `start` on, up to `length`; None: all there are."""
         try:
             with (self._folder / "log").open("rb") as file:
-                return file.read() if length is None else file.read(length)
+                file.seek(start)
+                return file.read() if length is None else file.read(length - start)
         except FileNotFoundError:
             return b""
 
