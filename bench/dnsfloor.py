@@ -13,23 +13,24 @@ from typing import Final
 
 import uvloop
 
-from dnssteer.batches import AT, BATCH, NAME_STRIDE, OFFSET, REST, STRIDE, Batches, Pieces
+from dnssteer.batches import BATCH, REST, Batches, Pieces, key_bytes_for, rows
 
 # A readable reply: response, authoritative, one question. Bytes 2 to 9 of the message as one word.
 HEAD: Final = struct.unpack("=Q", b"\x84\x00\x00\x01\x00\x00\x00\x00")[0]
+# All of a reply is its front: nothing stands behind it.
+WHOLE: Final = [REST.pack(size, 0, 0) for size in range(513)]
 
 
 def echo(batches: Batches, count: int) -> None:
     sizes, _, names = batches.messages(count)
-    by_peer: dict[bytes, tuple[int, int, Pieces]] = {}
-    for slot, size in enumerate(sizes):
-        name = names[slot * NAME_STRIDE : slot * NAME_STRIDE + batches.name_bytes]
-        found = by_peer.get(name)
-        if found is None:
-            found = by_peer[name] = (slot, size, [])
-        batches.words[(STRIDE * slot + OFFSET + 2) // 8] = HEAD
-        found[2].extend((AT.pack(batches.begins[slot]), REST.pack(size, batches.begins[slot], 0)))
-    batches.send(list(by_peer.values()))
+    batches.write_heads([HEAD] * count)
+    runs: dict[bytes, tuple[int, int, Pieces]] = {}
+    for slot, size, name, begin in zip(range(count), sizes, rows("32s", count).unpack(names), batches.begins, strict=False):
+        run = runs.get(name)
+        if run is None:
+            run = runs[name] = (slot, size, [])
+        run[2].extend((begin, WHOLE[size]))
+    batches.send(list(runs.values()))
 
 
 def serve(port: int) -> None:
@@ -38,7 +39,7 @@ def serve(port: int) -> None:
     async def forever() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             sock.bind(("127.0.0.1", port))
-            batches = Batches(sock)
+            batches = Batches(sock, key_bytes_for(58))
 
             def readable() -> None:
                 while count := batches.receive():

@@ -9,24 +9,37 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol, TypeAlias, cast
 
-from dnssteer.batches import AT, BATCH, NAME_STRIDE, OFFSET, REST, SLOT_BYTES, STRIDE, Batches, Pieces
-from dnssteer.memory import ID_BYTES, Remembered, address_of
+from dnssteer.batches import BATCH, HEAD_AT, NAME_STRIDE, OFFSET, REST, Batches, Pieces, rows
+from dnssteer.memory import Remembered, address_of
 from dnssteer.metrics import UNSENT
 from dnssteer.ratelimit import Counts
 from dnssteer.responder import MAX_CLIENTS, Client, Responder
 from headwater.rules.addresses import Address
 
 # One turn of the event loop answers at most this many batches, so that TCP and the admin page have theirs.
-BATCHES_PER_TURN: Final = 16
+BATCHES_PER_TURN: Final = 8
 RECEIVE_BUFFER_BYTES: Final = 4 * 2**20
 
 # A client, its region's answers over UDP by whole queries in lower case, its network's counters.
 _Known: TypeAlias = tuple[Client, dict[bytes, Remembered], Counts]
-# Of one socket of a client in one batch: what is known of the client, its first slot, its replies by their size.
-_Peer: TypeAlias = tuple[Client, dict[bytes, Remembered], Counts, int, dict[int, Pieces]]
+
+
+@dataclass(slots=True, eq=False)
+class Made:
+    """A reply that lies whole in memory of its own: its front is empty, and what is written over its query means nothing."""
+
+    size: int
+    rest: bytes
+    wire: bytes
+    head: int = 0
+
+
+def made(wire: bytes) -> Made:
+    return Made(len(wire), REST.pack(0, address_of(wire), len(wire)), wire)
 
 
 class Closable(Protocol):
@@ -72,26 +85,19 @@ class DatagramBatches:
         self._responder = responder
         self._socket = sock
         self._loop = loop
-        self._batches = Batches(sock)
+        self._batches = Batches(sock, responder.key_bytes)
         self._known_by_address: dict[bytes, _Known] = {}
         self._view = responder.view
         is_ipv4 = sock.family is socket.AF_INET
-        # Where the address is in a socket address.
-        self._address_first, self._address_end = (4, 8) if is_ipv4 else (8, 24)
+        first, end = (4, 8) if is_ipv4 else (8, 24)
         self._address_of = IPv4Address if is_ipv4 else IPv6Address
-        # Of each slot: its number, its message's address, where that begins and its id ends, its first word, its peer's name.
-        self._places = [
-            (
-                slot,
-                AT.pack(self._batches.begins[slot]),
-                slot * STRIDE + OFFSET,
-                slot * STRIDE + OFFSET + ID_BYTES,
-                (slot * STRIDE + OFFSET + ID_BYTES) // 8,
-                slot * NAME_STRIDE,
-                slot * NAME_STRIDE + self._batches.name_bytes,
-            )
-            for slot in range(BATCH)
-        ]
+        # Within a socket address: where the address is, and what tells one peer from another.
+        size = self._batches.name_bytes
+        self._address_row = f"{first}x{end - first}s{NAME_STRIDE - end}x"
+        self._peer_row = f"{size}s{NAME_STRIDE - size}x"
+        self._key_row = f"{HEAD_AT}x{responder.key_bytes}s"
+        # Whether the last batch had one datagram of each of its peers, as batches of resolvers have: they draw a port each time.
+        self._alone = False
         loop.add_reader(sock, self._readable)
 
     def close(self) -> None:
@@ -109,52 +115,67 @@ class DatagramBatches:
                 return
 
     def _answer(self, count: int) -> None:
-        responder, words = self._responder, self._batches.words
-        view = responder.tick()
+        view = self._responder.tick()
         if view is not self._view:
             self._view, self._known_by_address = view, {}
         limit = view.limiter.limits.answers or sys.maxsize
         sizes, slots, names = self._batches.messages(count)
-        peers: dict[bytes, _Peer] = {}
-        # What is sent lies at an address: whatever it belongs to has to live until then.
-        kept: list[Remembered | bytes] = []
-        keep = kept.append
+        keys = rows(self._key_row, count).unpack(slots.lower())
+        addresses = rows(self._address_row, count).unpack(names)
+        clients = self._known_by_address
+        replies: list[Remembered | Made | None] = []
+        add = replies.append
         # Local names and few calls: this loop is what the server does all day.
-        for size, (slot, at, begin, behind_id, word, name, name_end) in zip(sizes, self._places, strict=False):
-            peer = names[name:name_end]
-            found = peers.get(peer)
-            if found is None:
-                found = peers[peer] = (*self._known(peer[self._address_first : self._address_end]), slot, {})
-            client, remembered, counts, _, replies = found
-            known = remembered.get(slots[behind_id : begin + size].lower())
-            if (
-                known is not None
-                and counts.get(known.named, 0) < limit
-                and (not known.lettered or known.answers(slots[behind_id : begin + size]))
-            ):
-                named = known.named
-                counts[named] = counts.get(named, 0) + 1
-                known.given += 1
-                keep(known)
-                words[word] = known.head
-                pieces = replies.get(known.size)
-                if pieces is None:
-                    pieces = replies[known.size] = []
-                pieces += (at, known.rest)
+        for slot, size, key, address in zip(range(count), sizes, keys, addresses, strict=True):
+            try:
+                _, remembered, counts = clients[address]
+                known = remembered[key]
+            except KeyError:
+                add(self._made(slot, size, address, slots))
                 continue
-            wire = slots[begin : begin + min(size, SLOT_BYTES)]
-            if size > SLOT_BYTES:
-                wire += self._batches.overflow(slot, size)
-            reply = responder.reply_to(wire, client, over_tcp=False)
-            if reply is not None:
-                keep(reply)
-                replies.setdefault(len(reply) - ID_BYTES, []).extend(
-                    (AT.pack(address_of(reply)), REST.pack(len(reply), address_of(reply), 0))
-                )
-        runs = [(slot, size + ID_BYTES, pieces) for _, _, _, slot, replies in peers.values() for size, pieces in replies.items()]
-        lost = self._batches.send(runs)
+            named = known.named
+            given = counts.get(named, 0)
+            if known.asked == size and given < limit and (not known.lettered or known.answers(self._wire(slot, size, slots))):
+                counts[named] = given + 1
+                known.tally.given += 1
+                add(known)
+            else:
+                add(self._made(slot, size, address, slots))
+        # What is sent lies where `replies` keep it.
+        lost = self._send(replies, names)
         if lost:
             UNSENT.inc(lost)
+
+    def _send(self, replies: list[Remembered | Made | None], names: bytes) -> int:
+        """Each to the peer of its slot, those of the same length to the same peer together. Returns how many were lost."""
+        batches = self._batches
+        batches.write_heads([0 if reply is None else reply.head for reply in replies])
+        peers = rows(self._peer_row, len(replies)).unpack(names)
+        if self._alone and len(set(peers)) == len(peers) and None not in replies:
+            return batches.send_alone([reply.rest for reply in replies if reply is not None])
+        runs: dict[tuple[bytes, int], tuple[int, int, Pieces]] = {}
+        for slot, reply, peer, begin in zip(range(len(replies)), replies, peers, batches.begins, strict=False):
+            if reply is None:
+                continue
+            size = reply.size
+            run = runs.get((peer, size))
+            if run is None:
+                run = runs[peer, size] = (slot, size, [])
+            run[2].extend((begin, reply.rest))
+        self._alone = len(runs) == len(replies)
+        return batches.send(list(runs.values()))
+
+    def _made(self, slot: int, size: int, address: bytes, slots: bytes) -> Made | None:
+        """The reply to what cannot be answered from the folded memory."""
+        wire = self._wire(slot, min(size, self._batches.room), slots)
+        if size > self._batches.room:
+            wire += self._batches.overflow(slot, size)
+        reply = self._responder.reply_to(wire, self._known(address)[0], over_tcp=False)
+        return None if reply is None else made(reply)
+
+    def _wire(self, slot: int, size: int, slots: bytes) -> bytes:
+        begin = slot * self._batches.stride + OFFSET
+        return slots[begin : begin + size]
 
     def _known(self, address: bytes) -> _Known:
         known = self._known_by_address.get(address)

@@ -10,8 +10,9 @@ from typing import Final
 import dns.rdatatype
 
 from dnssteer.answer import Asker, Policy, Reply, Signing, answer
+from dnssteer.batches import key_bytes_for
 from dnssteer.cookies import Judged, Shown
-from dnssteer.memory import ID_BYTES, Memory
+from dnssteer.memory import ID_BYTES, NAME_AT, Memory
 from dnssteer.metrics import ANSWER_SECONDS, COOKIES, LIMITED, QUERIES, REMEMBERED, STEERED, TRUNCATED
 from dnssteer.query import read_header
 from dnssteer.ratelimit import ERRORS, Counts, Limits, RateLimiter, Verdict
@@ -47,7 +48,8 @@ class Client:
 class View:
     """What one snapshot makes of the zone. The memory dies with it, so no answer outlives its world."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, key_bytes: int) -> None:
+        self._key_bytes = key_bytes
         settings = snapshot.deployment.dns
         limit = settings.rate_limit
         self.zone: Zone = zone_of(snapshot)
@@ -69,7 +71,7 @@ class View:
         return known
 
     def memory(self, region: str, over_tcp: bool) -> Memory:
-        return self._memories.setdefault((region, over_tcp), Memory())
+        return self._memories.setdefault((region, over_tcp), Memory(self._key_bytes))
 
     def memories(self) -> dict[tuple[str, bool], Memory]:
         return self._memories
@@ -93,6 +95,8 @@ class Responder:
         self._clock = clock
         self._second = 0
         self._judged = Judged()
+        self.key_bytes = key_bytes_for(_usual_query_bytes(snapshot.deployment.zone))
+        """How much of a query its slot in a batch holds behind the id; the zone does not change while the node runs."""
         self.use(snapshot)
         TALLIES.append(self.count_remembered)
 
@@ -101,7 +105,7 @@ class Responder:
         if hasattr(self, "view"):
             self.count_remembered()
         self.snapshot = snapshot
-        self.view = View(snapshot)
+        self.view = View(snapshot, self.key_bytes)
         self.view.made_at = self._clock()
         self._policy = Policy(self._secrets, self.view.require_cookies, self._signing)
 
@@ -139,7 +143,7 @@ class Responder:
         verdict = Verdict.SEND if over_tcp else self.view.limiter.judged(client.counts, known.named)
         if verdict is not Verdict.SEND:
             return self._held_back(wire, client, verdict, Shown.NONE)
-        known.given += 1
+        known.tally.given += 1
         return wire[:ID_BYTES] + tail
 
     def _unremembered(self, wire: bytes, client: Client, over_tcp: bool, memory: Memory) -> bytes | None:
@@ -186,11 +190,16 @@ class Responder:
     def count_remembered(self) -> None:
         """Puts what was given from memory into the metrics; called before they are read, and before the memory goes."""
         for (_, over_tcp), memory in self.view.memories().items():
-            for known in list(memory.by_key.values()):
-                if known.given:
-                    REMEMBERED.inc(known.given)
-                    _count(known.reply, over_tcp, known.given)
-                    known.given = 0
+            for tally in memory.tallies():
+                if tally.given:
+                    REMEMBERED.inc(tally.given)
+                    _count(tally.reply, over_tcp, tally.given)
+                    tally.given = 0
+
+
+def _usual_query_bytes(zone: str) -> int:
+    """Header, a logical host, type and class, an OPT record without options."""
+    return NAME_AT + len(f".v3fa.{zone}.") + 4 + 11
 
 
 def _count(reply: Reply, over_tcp: bool, times: int) -> None:

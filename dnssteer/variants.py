@@ -69,7 +69,7 @@ def varied(
 def _plain(wire: bytes, asker: Asker, zone: Zone, world: World, policy: Policy, memory: Memory) -> tuple[Reply, bytes | None]:
     known = memory.in_another_case(wire)
     if known is not None:
-        return known[0].reply, wire[:ID_BYTES] + known[1]
+        return replace(known[0].tally.reply, named=known[0].named), wire[:ID_BYTES] + known[1]
     made = answer(wire, asker, zone, world, policy)
     if made.outcome in REMEMBERED_OUTCOMES:
         memory.put(wire, made)
