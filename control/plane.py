@@ -21,6 +21,7 @@ from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NO
 from control.rollouts.stages import Views
 from control.watching.balancing import Balance
 from control.watching.health import Hysteresis, NodeHealth, after_check, verdict
+from control.watching.passive import VANTAGE, traffic_opinions
 from control.watching.probing import check_health, read_metrics
 from control.watching.traffic import Counters, UnreadableMetrics, read_counters, remember
 from control.watching.vantages import read_opinions
@@ -357,10 +358,13 @@ class ControlPlane:
 
         checks = spread_out(check, list(admins), within_s=settings.probe_interval / 2)
         opinions, errors = await asyncio.gather(read_opinions(session, self.deployment), checks)
+        edges = [name for name, _, _ in self.deployment.edges()]
+        failing = traffic_opinions({edge: self.readings.get(edge, ()) for edge in edges}, self.clock())
         hysteresis = Hysteresis(settings.down_after, settings.up_after)
         for node, error in zip(admins, errors, strict=True):
             if node in self.health:  # else the config lost it while it was being asked
-                self._learn_health(node, verdict({"control": error, **opinions.get(node, {})}), hysteresis)
+                passive = {VANTAGE: failing[node]} if node in failing else {}
+                self._learn_health(node, verdict({"control": error, **opinions.get(node, {}), **passive}), hysteresis)
 
     def _learn_health(self, node: str, error: str | None, hysteresis: Hysteresis) -> None:
         before = self.health[node]

@@ -28,6 +28,8 @@ SENT_BYTES: Final[dict[Role, str]] = {
     "shield": "headwater_cache_sent_bytes_total",
     "origin-bytes": "headwater_origin_sent_bytes_total",
 }
+CUT_OFF: Final = "headwater_cache_cut_off_total"
+OF_THE_CLIENT: Final = "reader_too_slow"  # the one reason among cut-offs that is no fault of the node
 FETCHED_AHEAD: Final = "headwater_ahead_bytes_total"
 USED_AHEAD: Final = "headwater_ahead_used_bytes_total"
 # Outcomes of a cache that cost its parent no request of their own, and those that did. Refusals are neither.
@@ -42,7 +44,8 @@ class UnreadableMetrics(ValueError):
 @dataclass(frozen=True, slots=True)
 class Counters:
     """One reading. Times are Unix seconds; the rest counts from the start of the node's process. `failed` were answered 5xx.
-    `fetched_ahead` and `used_ahead` are bytes by why they were fetched before anybody asked."""
+    `cut_off` are clients that the node cut off in the middle of a body. `fetched_ahead` and `used_ahead` are bytes by why they were
+    fetched before anybody asked."""
 
     at: float
     process_start: float
@@ -54,6 +57,7 @@ class Counters:
     failed: float = 0.0
     fetched_ahead: Mapping[str, float] = field(default_factory=dict)
     used_ahead: Mapping[str, float] = field(default_factory=dict)
+    cut_off: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,9 @@ class Traffic:
 def read_counters(text: str, role: Role, at: float) -> Counters:
     """The counters that matter for `role` in an exposition. Raises UnreadableMetrics."""
     requests_name, bytes_name = REQUESTS.get(role), SENT_BYTES.get(role)
-    wanted = tuple(name for name in (PROCESS_START, HELD_VERSION, FETCHED_AHEAD, USED_AHEAD, requests_name, bytes_name) if name)
+    wanted = tuple(
+        name for name in (PROCESS_START, HELD_VERSION, CUT_OFF, FETCHED_AHEAD, USED_AHEAD, requests_name, bytes_name) if name
+    )
     # Most lines are buckets of histograms that nobody asked for; the parser is slow on them.
     lines = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(wanted))
     try:
@@ -95,6 +101,7 @@ def read_counters(text: str, role: Role, at: float) -> Counters:
         failed=sum(sample.value for sample in requests if sample.labels.get("status") == "5xx"),
         fetched_ahead=_by_why(samples, FETCHED_AHEAD),
         used_ahead=_by_why(samples, USED_AHEAD),
+        cut_off=sum(one.value for one in samples if one.name == CUT_OFF and one.labels.get("reason") != OF_THE_CLIENT),
     )
 
 

@@ -128,7 +128,7 @@ async def _watching_peers(
     if context.worker is not None:
         yield lambda app: app
         return
-    vantage = Vantage(context.name, snapshot, proxy.parent_troubles)
+    vantage = Vantage(context.name, snapshot, proxy.troubles)
     async with Supervised(context.log) as tasks:
         tasks.start("watch-peers", vantage.watch)
         yield vantage.add_to

@@ -29,6 +29,7 @@ from headwater.cacheproxy.fills.orders import fill_order, probing, slice_order
 from headwater.cacheproxy.fills.parents import TROUBLE_FIELD, ParentClient
 from headwater.cacheproxy.fills.pieces import Piece
 from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.children import Children
 from headwater.cacheproxy.front.gate import Gate
 from headwater.cacheproxy.front.tally import tally_of
 from headwater.cacheproxy.metrics import IN_FLIGHT, REFUSALS, WORKER_ASKS
@@ -87,6 +88,7 @@ class CachingProxy:
         self.fills = Fills(client, store, settings, log)
         self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share)
         self.prefetcher = Prefetcher(role, settings, store, self.fills, self.warmer, gate, siblings)
+        self._children = Children()
         self._policy = settings.slices.policy if settings.slices else None
         slices = SliceAnswering(node, store, self.fills, self._slice_order, settings)
         self._answering = Answering(node, Variants(store), self.fills, self._order, settings.negative_ttl, slices)
@@ -124,9 +126,9 @@ class CachingProxy:
             finally:
                 self._record(exchange)
 
-    def parent_troubles(self) -> dict[str, str]:
-        """The parents that real requests did not reach of late."""
-        return self._client.troubles()
+    def troubles(self) -> dict[str, str]:
+        """The parents that real requests did not reach of late, and the children that leave their answers."""
+        return self._client.troubles() | self._children.troubles()
 
     async def explain(self, key: str) -> dict[str, Any]:
         """What a request for `key` would meet now."""
@@ -216,6 +218,8 @@ class CachingProxy:
         if exchange.for_worker:  # the worker that asked counts and logs the client's request
             WORKER_ASKS.labels(outcome).inc()
             return
+        if self._role.tier == "shield" and exchange.passage is not None and exchange.passage.asker is not None:
+            self._children.answered(exchange.passage.asker, left=exchange.cut_off == "client_gone")
         tally_of(outcome, status // 100).count(exchange.sent_bytes, exchange.first_byte_s)
         count_bytes(exchange)
         exchange.status = status

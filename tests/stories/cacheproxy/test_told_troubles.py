@@ -39,7 +39,7 @@ async def test_a_parent_is_not_called_bad_for_what_its_own_parent_does(
         with suppress(aiohttp.ClientError):
             assert (await edge.get("/videos/AAAAAAAAAAA/x"))[0] >= 500
         assert parent.asked
-        assert edge.proxy.parent_troubles() == {}
+        assert edge.proxy.troubles() == {}
 
 
 async def test_a_parent_that_nobody_reaches_is_told_of(deployment: Deployment, tmp_path: Path) -> None:
@@ -47,4 +47,4 @@ async def test_a_parent_that_nobody_reaches_is_told_of(deployment: Deployment, t
         snapshot = with_parents(deployment, [parent.address])
     async with running_edge(snapshot, tmp_path) as edge:
         assert (await edge.get("/videos/AAAAAAAAAAA/x"))[0] >= 500
-        assert list(edge.proxy.parent_troubles()) == ["shield-1"]
+        assert list(edge.proxy.troubles()) == ["shield-1"]
