@@ -44,8 +44,8 @@ class UnreadableMetrics(ValueError):
 @dataclass(frozen=True, slots=True)
 class Counters:
     """One reading. Times are Unix seconds; the rest counts from the start of the node's process. `failed` were answered 5xx.
-    `cut_off` are clients that the node cut off in the middle of a body. `fetched_ahead` and `used_ahead` are bytes by why they were
-    fetched before anybody asked."""
+    `cut_off` are clients that the node cut off in the middle of a body. `fetched_ahead` and `used_ahead` are bytes by why they
+    were fetched before anybody asked."""
 
     at: float
     process_start: float
