@@ -105,6 +105,11 @@ class Transcode(Settings):
         True,
         description="Whether an H.264 source that already is what a rung would be is packaged as that rung without encoding.",
     )
+    start_early: bool = Field(
+        True,
+        description="Whether the first window of an MP4 or MOV is made while its upload still goes on, where a worker has "
+        "nothing else to do; not where masters are at S3.",
+    )
     segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
     gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
     range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)

@@ -9,6 +9,8 @@ from origin.catalogue.schema import JobState, RenditionState, TaskState, VideoSt
 from origin.catalogue.tasklog import JobFacts, TaskEntry
 from origin.catalogue.videos import Rendition, Video
 
+EARLY = "early"  # kind, and first word, of tasks that ran before the upload was complete
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -24,8 +26,9 @@ def group_of(task: TaskEntry) -> str:
 
 
 def pace_of(tasks: Sequence[TaskEntry], now: float) -> Pace | None:
-    """What was measured on this video's own encodes; None before the first is done."""
-    encodes = [task for task in tasks if task.kind == "encode" and task.started_at is not None]
+    """What was measured on this video's own encodes; None before the first is done. What was only taken over says nothing."""
+    taken = {task.name.removeprefix(f"{EARLY}/") for task in tasks if task.kind == EARLY and task.state is TaskState.DONE}
+    encodes = [task for task in tasks if task.kind == "encode" and task.started_at is not None and task.name not in taken]
     done = [task for task in encodes if task.state is TaskState.DONE and task.took_s and task.media_s]
     if not done:
         return None
@@ -74,7 +77,7 @@ def _work(members: Sequence[Rendition], pace: Pace, pixels: dict[str, int]) -> f
 def waits_for(video: Video, job: JobFacts | None, tasks: Sequence[TaskEntry], now: float) -> str | None:
     """What goes on or is missing, in words; None when nothing is to come."""
     if video.state is VideoState.UPLOADING:
-        return "the rest of the upload"
+        return "the rest of the upload" + _begun_early(tasks, now)
     if job is None or job.state in (JobState.DONE, JobState.FAILED):
         return None
     if job.state is JobState.WAITING:
@@ -83,6 +86,15 @@ def waits_for(video: Video, job: JobFacts | None, tasks: Sequence[TaskEntry], no
     if not running:
         return "a free worker: other videos have their turn"
     return ", ".join(_in_words(task, now) for task in running)
+
+
+def _begun_early(tasks: Sequence[TaskEntry], now: float) -> str:
+    """What is made of an upload before it is complete."""
+    running = [task for task in tasks if task.kind == EARLY and task.state is TaskState.RUNNING]
+    if running:
+        return "; meanwhile " + ", ".join(_in_words(task, now) for task in running)
+    made = any(task.state is TaskState.DONE and task.name.startswith(f"{EARLY}/encode/") for task in tasks)
+    return "; its first seconds are made already" if made else ""
 
 
 def _in_words(task: TaskEntry, now: float) -> str:

@@ -26,6 +26,12 @@ FIRST_PLAYABLE = histogram(
     "From taking a video to its first window being published: viewers can begin.",
     buckets=VIDEO_SECONDS,
 )
+EARLY = counter(
+    "headwater_transcode_early_total",
+    "First windows begun before their upload was complete: made, used, outdated (parts were sent again), abandoned with their "
+    "upload, unsuited, failed.",
+    ["outcome"],
+)
 NETWORK_CUT = gauge(
     "headwater_transcode_network_cut",
     "1 when ffmpeg and the probe run without a network; 0 where the kernel does not permit it and only their allow-lists hold.",

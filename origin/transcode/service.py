@@ -16,8 +16,9 @@ from headwater.runtime.tasks import Supervised
 from headwater.settings.pathways import steering_url
 from origin.catalogue.engine import open_catalogue
 from origin.catalogue.jobs import OWNER_LENGTH
-from origin.objects.open import open_store
+from origin.objects.open import open_part_store, open_store
 from origin.tiers.open import open_tiers
+from origin.transcode.early.starting import EarlyStarts
 from origin.transcode.graph.cluster import TaskCluster, task_cluster
 from origin.transcode.graph.coordinator import Coordinator
 from origin.transcode.graph.fair import FairGate
@@ -26,6 +27,7 @@ from origin.transcode.graph.making import Workshop
 from origin.transcode.metrics import NETWORK_CUT
 from origin.transcode.programs.child import network_is_cut
 from origin.transcode.programs.tools import NoFfmpeg, find_ffmpeg
+from origin.uploads.landed import Landing
 
 COUNT_WORKERS_S = 2.0
 
@@ -51,18 +53,26 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
         await cluster.warm(settings.ffmpeg)
         journal = Journal(engine, time.time, context.log)
         gate = FairGate(cluster.places, cluster.express)
+        shop = Workshop(engine, cluster, gate, settings, journal)
+        work, parts = context.folder / "work", open_part_store(deployment.origin.masters, deployment)
+        early = None
+        if settings.start_early and parts.verifies:  # what creators send to S3 themselves cannot be read before it is complete
+            early = EarlyStarts(shop, Landing(engine, parts), work, deployment.origin.uploads.keep_free, context.log)
         coordinator = Coordinator(
-            Workshop(engine, cluster, gate, settings, journal),
+            shop,
             masters=open_store(deployment.origin.masters, deployment.data),
             published=open_tiers(deployment),
-            folder=context.folder / "work",
+            folder=work,
             owner=owner_name(deployment.name, context.name),
             log=context.log,
             steering_url=partial(steering_url, deployment),
+            early=early,
         )
         tasks.start("make-videos", coordinator.work)
         tasks.start("keep-leases", coordinator.keep_leases)
         tasks.start("keep-journal", journal.keep)
+        if early is not None:
+            tasks.start("start-early", lambda: early.watch(coordinator.swept))
         if settings.scheduler is not None:
             tasks.start("count-workers", lambda: count_workers(cluster, gate, COUNT_WORKERS_S, context.log))
         yield

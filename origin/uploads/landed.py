@@ -35,6 +35,7 @@ class LandedFile:
     size_bytes: int
     part_size_bytes: int
     parts: tuple[ArrivedPart, ...]
+    creator: str | None = None
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -104,7 +105,7 @@ class Landing:
         plan = Plan(upload.size_bytes, upload.part_size_bytes)
         arrived = await self._parts.arrived(upload.id)
         fitting = tuple(part for part in arrived if not upload.size_bytes or part.size_bytes <= _most_of(plan, part.number))
-        return LandedFile(upload.video_id, upload.id, upload.size_bytes, upload.part_size_bytes, fitting)
+        return LandedFile(upload.video_id, upload.id, upload.size_bytes, upload.part_size_bytes, fitting, upload.creator)
 
 
 def _most_of(plan: Plan, number: int) -> int:

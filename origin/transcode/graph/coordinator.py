@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +18,7 @@ from origin.catalogue.deletions import held_deletions, let_go
 from origin.catalogue.jobs import Job, claim_next, finish, release, renew, set_aside, unfinished, waiting
 from origin.catalogue.renditions import has_whole_rung, mark_failed, mark_processing
 from origin.objects.interface import DiskFull, ObjectNotFound, ObjectStore, ObjectStoreFailed, is_disk_full
+from origin.transcode.early.starting import EarlyStarts
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.making import VideoMaking, Workshop
 from origin.transcode.graph.tasks import Source
@@ -39,8 +41,11 @@ class Coordinator:
         owner: str,
         log: Log,
         steering_url: Callable[[VideoId], str] = lambda video_id: DASH_STEERING,
+        early: EarlyStarts | None = None,
     ) -> None:
         """`steering_url` is what a video's DASH manifest names for Content Steering."""
+        self.swept = asyncio.Event()  # nothing of an earlier process is removed any more
+        self._early = early
         self._shop = shop
         self._masters = masters
         self._store = published
@@ -56,6 +61,7 @@ class Coordinator:
         engine, clock = self._shop.engine, self._shop.clock
         await release(engine, self._owner, clock())  # of a process of this name that died
         await self._sweep()
+        self.swept.set()
         try:
             while True:
                 await self._drop_deleted()
@@ -162,9 +168,11 @@ class Coordinator:
         try:
             info = await self._masters.stat(job.master_key)
             async with self._masters.as_file(job.master_key) as master:
-                source = Source(master, info.sha256, work, self._shop.settings.ffmpeg)
+                openings = await self._early.openings_for(job.video_id) if self._early else None
+                source = Source(master, info.sha256, work, self._shop.settings.ffmpeg, openings)
                 notes = await self._shop.journal.begin(job.video_id)
-                making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add, notes)
+                settled = partial(self._early.settled, job.video_id) if self._early else _at_once
+                making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add, notes, settled)
                 return await making.run()
         except ObjectNotFound as error:
             raise TaskFailed(FailureKind.MASTER_MISSING, "The uploaded file is not in the store any more.", str(error)) from error
@@ -208,6 +216,10 @@ def _remove(path: Path) -> None:
     if path.is_file():
         path.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
+
+
+async def _at_once() -> None:
+    """Nothing is made early."""
 
 
 def _folders(parent: Path) -> list[Path]:

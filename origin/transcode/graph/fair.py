@@ -5,6 +5,7 @@ The law, in this order:
    nearest to being playable goes first.
 2. Else videos take turns: the one that was served longest ago goes next, with what it needs first. So a long film never blocks a
    clip, however many tasks it has waiting.
+3. What is made before its upload is complete gets a place only where nothing else waits: it may be for nothing.
 
 Urgent tasks have places of their own: an ordinary task runs for many seconds, and nobody waits for its end to see a first
 picture. Ordinary tasks run at a lower priority of the system (BACKGROUND), so that an urgent one gets the processors at once.
@@ -31,6 +32,7 @@ class Stage(IntEnum):
     PLAYABLE = 3  # the rest of the first rung
     STILLS = 4
     OTHER_RUNGS = 5
+    UNCOMPLETED = 6  # the first window of an upload that may never be complete
 
 
 def is_urgent(stage: Stage) -> bool:
@@ -65,7 +67,8 @@ def choose(waiting: Sequence[Ticket], served: dict[VideoId, int], free: Lanes) -
         if urgent:
             return min(urgent, key=lambda ticket: (ticket.stage, ticket.order))
     if free.ordinary > 0 and waiting:
-        return min(waiting, key=lambda ticket: (served.get(ticket.video_id, -1), ticket.stage, ticket.order))
+        wanted = [ticket for ticket in waiting if ticket.stage is not Stage.UNCOMPLETED] or waiting
+        return min(wanted, key=lambda ticket: (served.get(ticket.video_id, -1), ticket.stage, ticket.order))
     return None
 
 
@@ -127,7 +130,7 @@ class FairGate:
                 del self._waiting[ticket]  # its task has not run since, so it still stood here
                 continue
             urgent = is_urgent(ticket.stage)
-            if not urgent:
+            if not urgent and ticket.stage is not Stage.UNCOMPLETED:
                 self._served[ticket.video_id] = self._turns
                 self._turns += 1
             express = urgent and self._free.express > 0

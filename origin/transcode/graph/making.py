@@ -103,10 +103,13 @@ class VideoMaking:
         log: Log,
         playable: Callable[[VideoId], None],
         notes: VideoNotes,
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
+        """`settled` returns when what was begun before the upload was complete is there, if it will be soon."""
         self._shop = shop
         self._video_id = video_id
         self._source = source
+        self._settled = settled
         self._publisher = publisher
         self._log = log.bind(video_id=video_id)
         self._tasks = TaskRunner(shop.cluster, shop.gate, shop.settings.attempts, video_id, notes, self._log)
@@ -128,6 +131,7 @@ class VideoMaking:
         )
         showing = Showing(self._publisher, plan.timing, self._shop.clock, self._log)
         await self._record(made, showing)
+        await self._settled()
         others = asyncio.Event()  # set when the first rung is out
         work = [partial(self._poster, report)]
         if plan.rungs[1:]:

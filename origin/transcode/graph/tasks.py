@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from headwater.rules.mediapath import IFRAME_PLAYLIST, INIT, MEDIA_PLAYLIST, POSTER, STORYBOARD_INDEX
+from origin.transcode.early.openings import picture_key, sound_key, taken
 from origin.transcode.encoding.audio import SoundSettings, encode_audio
 from origin.transcode.encoding.encode import EncodeSettings, encode_range
 from origin.transcode.encoding.ladder import VideoRung
@@ -40,12 +41,16 @@ VIDEO_CODEC, AUDIO_CODEC = "h264", "aac"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One uploaded file, and where its tasks work. `sha256` stands for its bytes in every output's name."""
+    """One uploaded file, and where its tasks work. `sha256` stands for its bytes in every output's name.
+
+    In `openings` is what was made of it before its upload was complete, of parts that it has.
+    """
 
     master: Path
     sha256: str
     work: Path
     ffmpeg: str
+    openings: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ def run_encode(
     ffmpeg = _ffmpeg(source)
 
     def make(folder: Path) -> None:
-        encode_range(ffmpeg, source.master, report, timing, rungs, part, settings, folder)
+        if part.first or not taken(source.openings, picture_key(ffmpeg, report, timing, rungs, part, settings), folder):
+            encode_range(ffmpeg, source.master, report, timing, rungs, part, settings, folder)
 
     # Threads and patience change no promise about the bytes that are joined.
     digest = digest_of(
@@ -92,7 +98,8 @@ def run_audio(source: Source, report: ProbeReport, timing: Timing, sound: SoundS
     ffmpeg = _ffmpeg(source)
 
     def make(folder: Path) -> None:
-        encode_audio(ffmpeg, source.master, report, timing, sound, window, folder)
+        if window.first or not taken(source.openings, sound_key(ffmpeg, report, timing, sound.kbps, window), folder):
+            encode_audio(ffmpeg, source.master, report, timing, sound, window, folder)
 
     return made(source.work, digest_of("audio", source.sha256, ffmpeg.build, report, timing, sound.kbps, window), make)
 

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.media.isobmff import top_level
 from origin.transcode.media.source import Bounds, Facts, ProbeReport, facts_from_json, judge
-from origin.transcode.programs.child import ChildResult, Ending, Limits, run_child
+from origin.transcode.programs.child import Ending, Limits, run_child
 
 LIMITS = Limits(cpu_s=300, file_bytes=0, stall_s=600, memory_bytes=8 * 2**30)
 HEAD_BYTES = 4096
@@ -51,7 +52,16 @@ def names_other_files(head: bytes) -> bool:
 
 
 def _facts(master: Path, folder: Path) -> Facts:
-    command = [sys.executable, "-m", "origin.transcode.media.probechild", f"file:{master}"]
+    answer = child_answer(master, folder)
+    try:
+        return facts_from_json(answer["facts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskFailed(FailureKind.NOT_A_VIDEO, "The file's structure cannot be read.", repr(error)) from error
+
+
+def child_answer(master: Path, folder: Path, *arguments: str) -> dict[str, Any]:
+    """What the child says of the file, which then is a video. Raises TaskFailed."""
+    command = [sys.executable, "-m", "origin.transcode.media.probechild", f"file:{master}", *arguments]
     paths = os.pathsep.join([str(PACKAGE_ROOT), *filter(None, sys.path)])
     result = run_child(command, folder, LIMITS, environment={"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"})
     if result.ending is Ending.STALLED:
@@ -60,16 +70,12 @@ def _facts(master: Path, folder: Path) -> Facts:
         raise TaskFailed(FailureKind.OUTPUT_LOST, "The probe's folder was taken away.", result.errors)
     if result.ending is not Ending.DONE:
         raise TaskFailed(FailureKind.TOO_COSTLY, "Reading the file's structure used too much memory or time.", result.errors)
-    return _parsed(result)
-
-
-def _parsed(result: ChildResult) -> Facts:
     try:
-        answer = json.loads(result.output)
-        if "unreadable" in answer:
-            raise TaskFailed(FailureKind.NOT_A_VIDEO, "The file is no video in a known format.", str(answer["unreadable"]))
-        return facts_from_json(answer["facts"])
-    except (ValueError, KeyError, TypeError) as error:
+        answer: dict[str, Any] = json.loads(result.output)
+    except ValueError as error:
         raise TaskFailed(
             FailureKind.NOT_A_VIDEO, "The file's structure cannot be read.", f"{error!r}\n{result.errors}"
         ) from error
+    if "unreadable" in answer:
+        raise TaskFailed(FailureKind.NOT_A_VIDEO, "The file is no video in a known format.", str(answer["unreadable"]))
+    return answer

@@ -1,8 +1,9 @@
 """Reads what is in a media file with PyAV and prints it as JSON. Runs as a child of its own, under limits: input is hostile.
 
-`python -m origin.transcode.media.probechild FILE` → {"facts": …} or {"unreadable": reason}. Nothing is decoded beyond what
-libavformat needs to name the streams; every packet's times are read, which also finds out where the data really ends. Of a large
-file whose index names every packet, as an MP4's does, only the index and the two ends are read.
+`python -m origin.transcode.media.probechild FILE` → {"facts": …} or {"unreadable": reason}; `FILE SECONDS`, of a file that is
+not whole yet, gives the facts by its index alone, and "reach": before which byte the first seconds lie. Nothing is decoded
+beyond what libavformat needs to name the streams; every packet's times are read, which also finds out where the data really
+ends. Of a large file whose index names every packet, as an MP4's does, only the index and the two ends are read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import av
@@ -37,10 +38,14 @@ REORDER_AT_MOST = 32  # pictures; H.264 and HEVC hold back at most 16
 HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # ISO/IEC 23091-2, table 3
 
 
-def facts(path: str, whole_up_to_bytes: int = WHOLE_UP_TO_BYTES) -> dict[str, Any]:
+def facts(path: str, whole_up_to_bytes: int = WHOLE_UP_TO_BYTES, *, whole: bool = True) -> dict[str, Any]:
+    """Of a file that is not `whole` only by its index. Raises ValueError or av.FFmpegError."""
     with av.open(path, mode="r", options=OPTIONS, metadata_errors="replace") as container:
         chosen = _chosen_video(container)
-        times = (container.size > whole_up_to_bytes and indexed_times(container, chosen)) or _packet_times(container, chosen)
+        indexed = indexed_times(container, chosen) if container.size > whole_up_to_bytes else None
+        if indexed is None and not whole:
+            raise ValueError("it has no index that names every packet")
+        times = indexed or _packet_times(container, chosen)
         rotation = 0 if chosen is None else _rotation(path, container.streams.video.index(chosen))
         start = container.start_time / av.time_base if container.start_time is not None else min(times.firsts, default=0.0)
         return {
@@ -244,9 +249,25 @@ def _audio(stream: av.AudioStream, times: Times) -> dict[str, Any]:
     }
 
 
+def reach(path: str, seconds: float) -> int:
+    """Before which byte the first `seconds` of the chosen picture and of all sound end, of a file with an index."""
+    with av.open(path, mode="r", options=OPTIONS, metadata_errors="replace") as container:
+        return max(_reach_of(stream, seconds) for stream in wanted_streams(container, _chosen_video(container)))
+
+
+def _reach_of(stream: av.stream.Stream, seconds: float) -> int:
+    entries = stream.index_entries
+    assert stream.time_base is not None
+    until = entries[0].timestamp + int(seconds / stream.time_base)
+    return max(entry.pos + entry.size for entry in takewhile(lambda entry: entry.timestamp <= until, entries))
+
+
 def main() -> None:
     try:
-        answer: dict[str, Any] = {"facts": facts(sys.argv[1])}
+        if len(sys.argv) > 2:
+            answer = {"facts": facts(sys.argv[1], 0, whole=False), "reach": reach(sys.argv[1], float(sys.argv[2]))}
+        else:
+            answer = {"facts": facts(sys.argv[1])}
     except (av.FFmpegError, ValueError) as error:
         answer = {"unreadable": getattr(error, "strerror", None) or str(error)}
     json.dump(answer, sys.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,3 +86,19 @@ def test_a_tools_last_lines_are_for_who_shows_a_token() -> None:
         trusted: making_answer(video(), job(), [failed], 2.0, trusted=trusted)["tasks"][0]["error"] for trusted in (True, False)
     }
     assert shown == {True: failed.error, False: "damaged: The data is damaged."}
+
+
+def test_an_upload_says_what_is_begun_before_it_is_complete() -> None:
+    uploading = video(state=VideoState.UPLOADING)
+    early = TaskEntry(ID, "early/encode/360p/0", "early", TaskState.RUNNING, 1, 0.0, started_at=5.0)
+    assert waits_for(uploading, None, [early], now=7.0) == "the rest of the upload; meanwhile early/encode/360p/0 (since 2 s)"
+    done = replace(early, state=TaskState.DONE, took_s=2.0)
+    assert waits_for(uploading, None, [done], now=9.0) == "the rest of the upload; its first seconds are made already"
+
+
+def test_a_window_that_was_only_taken_over_says_nothing_about_speed() -> None:
+    early = TaskEntry(ID, "early/encode/360p/0", "early", TaskState.DONE, 1, 2.0, None, 2.0, None, 0.0)
+    taken = encode("360p/0", TaskState.DONE, started=500.0, media_s=4.0, took_s=0.01)
+    tasks = [early, taken, encode("360p/1", TaskState.DONE, started=500.0, took_s=10.0)]
+    assert ready_in(video(rung("360p", 360, 0.2)), tasks[:2], now=510.0) == {}
+    assert ready_in(video(rung("360p", 360, 0.2)), tasks, now=510.0) == {"h264/360p": pytest.approx(80.0)}

@@ -40,6 +40,14 @@ def test_a_child_without_progress_is_killed(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_child_whose_folder_is_removed_is_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "wanted"
+    folder.mkdir()
+    talking = "for n in itertools.count(): print(n, flush=True); time.sleep(0.1)"
+    code = f"import time,shutil,itertools\nshutil.rmtree('../wanted')\n{talking}"
+    assert run_child(python(code), folder, LIMITS).ending is Ending.ABANDONED
+
+
 def test_a_child_that_makes_progress_may_take_longer_than_the_stall(tmp_path: Path) -> None:
     code = "import time\nfor n in range(10):\n print(n, flush=True); time.sleep(0.1)"
     assert run_child(python(code), tmp_path, Limits(cpu_s=10, file_bytes=0, stall_s=0.6)).ending is Ending.DONE

@@ -38,6 +38,13 @@ def test_a_clips_other_rungs_take_turns_with_the_first_rung_of_a_film() -> None:
     assert choose(waiting, {LONG: 7, SHORT: 8}, ANY) == waiting[0]
 
 
+def test_what_is_begun_before_its_upload_is_complete_gets_what_nobody_else_wants() -> None:
+    early = Ticket(SHORT, Stage.UNCOMPLETED, 0)
+    assert choose([early, Ticket(LONG, Stage.OTHER_RUNGS, 9)], {LONG: 7}, ANY) == Ticket(LONG, Stage.OTHER_RUNGS, 9)
+    assert choose([early], {}, ANY) == early
+    assert choose([early], {}, Lanes(0, 1)) is None
+
+
 stages = st.sampled_from(Stage)
 tickets = st.lists(st.builds(Ticket, st.sampled_from([LONG, SHORT, VideoId("third")]), stages, st.integers(0, 99)), max_size=9)
 
