@@ -165,7 +165,8 @@ def _followers(woken: Woken) -> list[str]:
         "clients and the site in other processes. Medians of the rounds.",
         "",
         f"- the median follower: {woken.median_ms:.1f} ms",
-        f"- **the last** (goal at most 20): {woken.last_ms:.1f} ms",
+        f"- **the last** (goal at most 20): {woken.last_ms:.1f} ms; a follower costs the edge {woken.cpu_us:.1f} us of CPU",
+        f"- the last where nobody had the header before: {woken.withheld_last_ms:.1f} ms; {woken.withheld_cpu_us:.1f} us of CPU",
     ]
 
 

@@ -25,11 +25,13 @@ def body_of(path: str) -> bytes:
 _RELEASED: dict[str, asyncio.Future[None]] = {}
 
 
-async def _hold(request: web.BaseRequest, name: str) -> web.StreamResponse:
-    """The header at once, half of the body when `/release/NAME` is asked, the rest a second later."""
+async def _hold(request: web.BaseRequest, name: str, *, header_first: bool) -> web.StreamResponse:
+    """The header at once or with what follows it, half of the body when `/release/NAME` is asked, the rest a second later."""
     released = _RELEASED[name] = asyncio.get_running_loop().create_future()
     response = web.StreamResponse(headers={"Cache-Control": "max-age=3600"})
     response.content_length = 2000
+    if not header_first:
+        await released
     await response.prepare(request)
     await released
     await response.write(bytes(1000))
@@ -45,8 +47,8 @@ async def answer(request: web.BaseRequest) -> web.StreamResponse:
     if request.path == "/api/v1/purges":
         return web.json_response({"records": []})
     _, first, last = f"{request.path}/".split("/", 2)
-    if first == "held":
-        return await _hold(request, last)
+    if first in ("held", "withheld"):
+        return await _hold(request, last, header_first=first == "held")
     if first == "release":
         _RELEASED.pop(last).set_result(None)
         return web.Response(text=f"{time.monotonic():.6f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 Fields = tuple[tuple[str, str], ...]
@@ -36,9 +37,17 @@ def well_formed(fields: Iterable[tuple[str, str]]) -> bool:
 
 def field(fields: Iterable[tuple[str, str]], name: str) -> str | None:
     """The combined value of all lines of `name` (section 5.3), or None."""
-    wanted = name.lower()
-    values = [value.strip() for other, value in fields if other.lower() == wanted]
-    return ", ".join(values) if values else None
+    return _values(fields if isinstance(fields, tuple) else tuple(fields)).get(name.lower())
+
+
+@lru_cache(maxsize=1024)
+def _values(fields: Fields) -> dict[str, str]:
+    """The combined values by name in lower case. One header is asked for a dozen fields, and the same header comes again."""
+    values: dict[str, str] = {}
+    for name, value in fields:
+        lowered, value = name.lower(), value.strip()
+        values[lowered] = f"{values[lowered]}, {value}" if lowered in values else value
+    return values
 
 
 def without(fields: Iterable[tuple[str, str]], names: Iterable[str]) -> Fields:
@@ -48,9 +57,13 @@ def without(fields: Iterable[tuple[str, str]], names: Iterable[str]) -> Fields:
 
 def end_to_end(fields: Iterable[tuple[str, str]]) -> Fields:
     """The fields that may be passed on: without the hop-by-hop ones and those that `Connection` names."""
-    pairs = tuple(fields)
-    named = {name.strip().lower() for name in (field(pairs, "connection") or "").split(",")}
-    return without(pairs, HOP_BY_HOP | named)
+    return _end_to_end(fields if isinstance(fields, tuple) else tuple(fields))
+
+
+@lru_cache(maxsize=1024)
+def _end_to_end(fields: Fields) -> Fields:
+    named = {name.strip().lower() for name in (field(fields, "connection") or "").split(",")}
+    return without(fields, HOP_BY_HOP | named)
 
 
 def merged(stored: Fields, newer: Iterable[tuple[str, str]]) -> Fields:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 
 from aiohttp import web
 
-from headwater.cacheproxy.answers.sources import Source
+from headwater.cacheproxy.answers.sending import Sending
+from headwater.cacheproxy.answers.sources import FillSource, Source
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fills.parents import OUTCOME_FIELD, ParentAnswer, ParentTrouble
 from headwater.cacheproxy.metrics import CUT_OFF
@@ -39,7 +40,6 @@ _NOT_MODIFIED_FIELDS = frozenset(
 )
 CORS_EXPOSED = "Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Repr-Digest, traceparent, Via"
 SMALL_BODY_BYTES = 64 * 1024 * 1024  # bodies in memory up to this size go out in one write
-JOINED_BODY_BYTES = 32 * 1024  # up to this size a copy behind the header costs less than a second write
 
 
 def hidden_fields(tier: str) -> tuple[str, ...]:
@@ -171,9 +171,19 @@ async def _send(
     if exchange.method != "HEAD" and data is not None and len(data) <= SMALL_BODY_BYTES:
         whole = first == 0 and (last is None or last == len(data) - 1)
         part = data if whole else data[first : None if last is None else last + 1]
-        return await (_send_small if len(part) <= JOINED_BODY_BYTES else _send_large)(exchange, status, fields, part)
+        return await _send_small(exchange, status, fields, part)
     length = None if last is None else last - first + 1
+    if isinstance(source, FillSource):
+        return await _send_body(exchange, status, fields, length, partial(_follow, source, first, last))
     return await _stream(exchange, status, fields, length, source.read(first, last))
+
+
+async def _follow(source: FillSource, first: int, last: int | None, sending: Sending) -> None:
+    """The bytes of a fill. What is there goes out with the header; the rest is given by the fill as it arrives."""
+    spool = source.fill.spool
+    if spool.length <= first:
+        sending.begin()
+    await spool.pass_on(first, last, sending)
 
 
 async def _send_parts(exchange: Exchange, source: Source, fields: Fields, parts: tuple[Single, ...]) -> web.StreamResponse:
@@ -203,25 +213,15 @@ def _part_head(boundary: str, content_type: str | None, part: Single, size: int 
 
 
 async def _send_small(exchange: Exchange, status: int, fields: Fields, body: bytes) -> web.StreamResponse:
-    """A whole body from memory in one write."""
-    response = web.Response(status=status, headers=list(fields), body=body or None)
+    """A whole body from memory. Joined with the header when it is short; a copy of a long one would be one for each client."""
+    sending = Sending(exchange.request, status, fields, len(body))
     exchange.header_sent(status)
-    await response.prepare(exchange.request)
-    await response.write_eof()
-    exchange.sent_bytes = len(body) if exchange.method != "HEAD" else 0
-    return response
-
-
-async def _send_large(exchange: Exchange, status: int, fields: Fields, body: bytes) -> web.StreamResponse:
-    """As `_send_small`, in two writes: joining header and body would copy the body once for each client."""
-    response = web.StreamResponse(status=status, headers=list(fields))
-    response.content_length = len(body)
-    exchange.header_sent(status)
-    await response.prepare(exchange.request)
-    await response.write(body)
-    await response.write_eof()
+    if sending.bodiless:
+        return sending.end()
+    sending.give(body)
     exchange.sent_bytes = len(body)
-    return response
+    await sending.taken()
+    return sending.end()
 
 
 async def _stream(
@@ -232,40 +232,48 @@ async def _stream(
     chunks: AsyncIterator[bytes],
     reason: str | None = None,
 ) -> web.StreamResponse:
-    response = web.StreamResponse(status=status, reason=reason, headers=list(fields))
-    bodiless = exchange.method == "HEAD" or status in (204, 304)
-    if not bodiless:
-        response.content_length = length
-        if length is None and exchange.request.version >= (1, 1):
-            response.enable_chunked_encoding()
-    elif length is not None and status not in (204, 304) and "Content-Length" not in response.headers:
-        response.content_length = length
-    exchange.header_sent(status)
-    await response.prepare(exchange.request)
-    if bodiless:
-        await response.write_eof()
-        return response
-    try:
+    async def give(sending: Sending) -> None:
+        sending.begin()
         async for chunk in chunks:
-            await response.write(chunk)
-            exchange.sent_bytes += len(chunk)
+            if not sending.give(chunk):
+                await sending.taken()
+
+    return await _send_body(exchange, status, fields, length, give, reason)
+
+
+async def _send_body(
+    exchange: Exchange,
+    status: int,
+    fields: Fields,
+    length: int | None,
+    give: Callable[[Sending], Awaitable[None]],
+    reason: str | None = None,
+) -> web.StreamResponse:
+    """The header, and the body as `give` comes by it."""
+    sending = Sending(exchange.request, status, fields, length, reason)
+    exchange.header_sent(status)
+    if sending.bodiless:
+        return sending.end()
+    try:
+        await give(sending)
     except (SpoolBroken, BodyUnreadable, ParentTrouble) as error:
-        return _cut_off(exchange, response, type(error).__name__)
-    if length is not None and exchange.sent_bytes != length:
-        return _cut_off(exchange, response, "LengthDiffers")
-    await response.write_eof()
-    return response
+        return _cut_off(exchange, sending, type(error).__name__)
+    finally:
+        exchange.sent_bytes = sending.body_bytes
+    if length is not None and sending.body_bytes != length:
+        return _cut_off(exchange, sending, "LengthDiffers")
+    return sending.end()
 
 
-def _cut_off(exchange: Exchange, response: web.StreamResponse, reason: str) -> web.StreamResponse:
+def _cut_off(exchange: Exchange, sending: Sending, reason: str) -> web.StreamResponse:
     """Closes the connection before the announced end: the only way to say in HTTP/1.1 that a body is not whole."""
     exchange.cut_off = reason
     CUT_OFF.labels(reason).inc()
     transport = exchange.request.transport
     if transport is None:
-        return response
+        return sending.over()
     if exchange.request.version >= (1, 1):
         transport.close()  # what was sent so far still arrives; the length or the missing last chunk tells the rest
     else:
         transport.abort()  # HTTP/1.0 has no last chunk: only a reset can be told from an end
-    return response
+    return sending.over()

@@ -2,7 +2,8 @@
 
 Every byte that is held has its place reserved first: in memory, then, for a longer body, in the draft of the object's file.
 Where there is no room the body passes through: what all followers have read is let go, the slowest one sets the pace, and
-nothing is stored. Followers are woken by an event at each append; none polls.
+nothing is stored. No follower polls: those that have all there is are given the next bytes by the one who appends them, in one
+pass and without a turn of their tasks; only those that must wait for their own client, or began late, run themselves.
 """
 
 from __future__ import annotations
@@ -42,6 +43,48 @@ class _OnDisk:
     length: int  # the offset in the file is the offset in the body
 
 
+class Taker(Protocol):
+    """Who is given bytes as they arrive."""
+
+    def give(self, chunk: bytes) -> bool:
+        """Takes bytes; whether more may follow at once. Raises ConnectionError."""
+
+    async def taken(self) -> None:
+        """Returns when more may follow."""
+
+
+class _Follower:
+    """One that is given bytes, up to `last`. `woken` is awaited by its task while there is none to give."""
+
+    __slots__ = ("_taker", "last", "position", "woken")
+
+    def __init__(self, first: int, last: int | None, taker: Taker) -> None:
+        self.position = first
+        self.last = last
+        self.woken: asyncio.Future[None] | None = None
+        self._taker = taker
+
+    @property
+    def has_all(self) -> bool:
+        return self.last is not None and self.position > self.last
+
+    def take(self, chunk: bytes) -> bool:
+        """Whether it may be given more at once."""
+        if self.last is not None and self.position + len(chunk) > self.last + 1:
+            chunk = chunk[: self.last + 1 - self.position]
+        self.position += len(chunk)
+        return self._taker.give(chunk) and not self.has_all
+
+    def take_new(self, chunk: bytes, length: int) -> bool:
+        """As `take`, for the bytes that make the body `length` long; what it begins with may still be beyond them."""
+        wanted = length - self.position
+        return wanted <= 0 or self.take(chunk if wanted >= len(chunk) else chunk[-wanted:])
+
+    def wake(self, error: Exception | None = None) -> None:
+        if self.woken is not None and not self.woken.done():
+            self.woken.set_result(None) if error is None else self.woken.set_exception(error)
+
+
 class Spool:
     """`length` grows; `finish` or `break_off` ends it. Chunks in memory are never copied on their way to a follower."""
 
@@ -59,6 +102,7 @@ class Spool:
         self._held_from = 0  # bytes before this were let go
         self._followers = 0
         self._positions: dict[object, int] = {}
+        self._caught_up: dict[_Follower, None] = {}  # have all there is of what they want, and take more at once
         self._more = asyncio.Event()
         self._moved = asyncio.Event()
 
@@ -86,7 +130,7 @@ class Spool:
         self._starts.append(self.length)
         self._pieces.append(piece)
         self.length += len(chunk)
-        self._wake()
+        self._wake(chunk)
         if self.passing:
             await self._let_go()
 
@@ -128,6 +172,31 @@ class Spool:
                 yield chunk
         finally:
             self._positions.pop(reader, None)
+            self._moved.set()
+
+    async def pass_on(self, first: int, last: int | None, taker: Taker) -> None:
+        """Gives the bytes `first` to `last` (both included; None: to the end) to `taker` as they arrive. Raises SpoolBroken, and
+        what the taker raises."""
+        follower = _Follower(first, last, taker)
+        try:
+            while not follower.has_all:
+                self._positions[follower] = follower.position
+                self._moved.set()
+                if follower.position < self.length:
+                    if not follower.take(await self._rest_of_piece(follower.position)):
+                        await taker.taken()
+                elif self.finished:
+                    return
+                elif self.broken:
+                    raise SpoolBroken
+                else:
+                    follower.woken = asyncio.get_running_loop().create_future()
+                    self._caught_up[follower] = None
+                    await follower.woken
+                    await taker.taken()
+        finally:
+            self._caught_up.pop(follower, None)
+            self._positions.pop(follower, None)
             self._moved.set()
 
     def in_ram(self) -> bytes | None:
@@ -260,9 +329,20 @@ class Spool:
             raise SpoolBroken
         return chunk
 
-    def _wake(self) -> None:
+    def _wake(self, chunk: bytes = b"") -> None:
+        """Tells all who wait that `chunk` was added, or that no more will be."""
         self._more.set()
         self._more = asyncio.Event()
+        waiting, self._caught_up = self._caught_up, {}
+        for follower in waiting:
+            try:
+                if chunk and follower.take_new(chunk, self.length):
+                    self._positions[follower] = follower.position
+                    self._caught_up[follower] = None
+                else:
+                    follower.wake()
+            except ConnectionError as error:
+                follower.wake(error)
 
 
 def _give_back(making: asyncio.Future[tuple[Reservation | None, Draft | None]]) -> None:
