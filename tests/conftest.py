@@ -31,6 +31,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("catalogue_kind", kinds, indirect=True)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups that pytest-xdist does not keep together would start a lab, a Ceph and a PostgreSQL at every worker, unnoticed."""
+    if not session.config.getoption("loadgroup", False):
+        return
+    if lost := [item for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]:
+        raise pytest.UsageError(f"pytest-xdist ignores xdist_group, of {lost[0].nodeid} say: it does not fit this pytest")
+
+
 @pytest.fixture
 def catalogue_kind(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", "sqlite"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -66,34 +64,6 @@ def _order(control: Control, names: list[str], *, drained: bool, gently: bool, f
         print(f"Drained now: {', '.join(done['drained']) or 'nothing'}. Viewers follow as their DNS answers run out.")
 
 
-def audit(
-    config: ConfigOption,
-    limit: Annotated[int, typer.Option(help="Lines, newest first.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line each.")] = False,
-    token: TokenOption = None,
-) -> None:
-    """Show who changed what, when, and from where."""
-    from headwater.cli.history import when
-
-    try:
-        lines = Control(config, token).get("audit", limit=str(limit))["lines"]
-    except (NoControl, Refusal) as error:
-        fail(str(error))
-    for line in lines:
-        if as_json:
-            json.dump(line, sys.stdout, ensure_ascii=False)
-            print()
-        else:
-            print(_sentence(line, when(line["at"])))
-
-
-def _sentence(line: dict[str, Any], at: str) -> str:
-    login = f" ({line['login']})" if line.get("login") else ""
-    place = f" from {line['from']}" if line.get("from") else ""
-    return f"{at}  {line['what']:<9} {line['detail']}: {line['outcome']}  [{line['who']}{login}{place}]"
-
-
 def register(app: typer.Typer) -> None:
     app.command()(drain)
     app.command()(undrain)
-    app.command()(audit)
