@@ -354,7 +354,7 @@ class ControlPlane:
         admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
 
         async def check(node: str) -> str | None:
-            return await check_health(session, node, admins[node], settings.probe_timeout)
+            return await check_health(session, node, admins[node], settings.probe_timeout, self.publisher.version)
 
         checks = spread_out(check, list(admins), within_s=settings.probe_interval / 2)
         opinions, errors = await asyncio.gather(read_opinions(session, self.deployment), checks)

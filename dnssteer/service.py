@@ -43,7 +43,7 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
         ]
         door = serve_door(settings.http, outputs, context.log)
         vantage = Vantage(context.name, lambda: follower.current)
-        admin = serve_app(vantage.add_to(admin_app()), settings.admin)
+        admin = serve_app(vantage.add_to(follower.hearing(admin_app())), settings.admin)
         async with admin, serve_dns(responder, settings.listen), door, Supervised(context.log) as tasks:
             tasks.start("watch-peers", vantage.watch)
             yield

@@ -10,14 +10,15 @@ import aiohttp
 from control.metrics import CHECK_SECONDS, CHECKS
 from headwater.rules.addresses import Address
 from headwater.runtime.healthcheck import health_error
+from headwater.runtime.snapshots import VERSION_HEADER
 
 MAX_METRICS_BYTES = 4 * 2**20
 
 
-async def check_health(session: aiohttp.ClientSession, node: str, admin: Address, timeout_s: float) -> str | None:
-    """Why the node at `admin` is not healthy, or None when it says that it is."""
+async def check_health(session: aiohttp.ClientSession, node: str, admin: Address, timeout_s: float, version: int) -> str | None:
+    """Why the node at `admin` is not healthy, or None when it says that it is. It hears which snapshot there is."""
     started = time.perf_counter()
-    error = await health_error(session, admin, timeout_s, "control")
+    error = await health_error(session, admin, timeout_s, "control", {VERSION_HEADER: str(version)})
     CHECK_SECONDS.observe(time.perf_counter() - started)
     CHECKS.labels(node, "bad" if error else "good").inc()
     return error

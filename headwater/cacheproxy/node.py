@@ -97,7 +97,11 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
         serve_app(
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(
                 WarmApi(proxy.warmer, store, settings.negative_ttl, lambda: snapshots.current).add_to(
-                    vantage(add_load_report(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet")))
+                    vantage(
+                        add_load_report(
+                            snapshots.hearing(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
+                        )
+                    )
                 )
             ),
             listeners.admin if siblings is None else admin_socket(own_socket),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 
 import aiohttp
 
 from headwater.rules.addresses import Address
 
 MAX_REASON_CHARS = 200
+NOTHING: Mapping[str, str] = {}
 ASKER_HEADER = "Headwater-Vantage"  # says who checks, for logs and for whoever filters between them
 
 
-async def health_error(session: aiohttp.ClientSession, admin: Address, timeout_s: float, asker: str) -> str | None:
-    """Why the node at `admin` is not healthy, or None when it says that it is."""
-    asked = session.get(f"{admin.url}/healthz", allow_redirects=False, headers={ASKER_HEADER: asker})
+async def health_error(
+    session: aiohttp.ClientSession, admin: Address, timeout_s: float, asker: str, fields: Mapping[str, str] = NOTHING
+) -> str | None:
+    """Why the node at `admin` is not healthy, or None when it says that it is. `fields` go with the question."""
+    asked = session.get(f"{admin.url}/healthz", allow_redirects=False, headers={ASKER_HEADER: asker, **fields})
     try:
         async with asyncio.timeout(timeout_s), asked as answer:
             if answer.status == 200:

@@ -1,16 +1,20 @@
 """Every node follows control's snapshots: last good one from disk at start, then a long poll; readers see one immutable view.
 
 Control away means: serve on with what is there. A snapshot older than the one held is refused.
+
+A network that swallows a long poll tells nobody, and TCP notices long after the network is whole again. But control checks each
+node's health all the while, and each check says which version there is: a node that hears of a later one asks anew (`hearing`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+from aiohttp import web
 from pydantic import ValidationError
 
 from headwater.runtime.logs import Log
@@ -21,6 +25,8 @@ from headwater.settings.snapshot import Snapshot
 
 LONG_POLL_S = 25.0
 RETRY_S = 0.5
+VERSION_HEADER = "Headwater-Snapshot"
+ON_ITS_WAY_S = 0.25  # a version that is heard of is usually on its way in the answer to the poll
 
 SNAPSHOT_VERSION = gauge("headwater_snapshot_version", "Version of the snapshot that this node serves by.")
 SNAPSHOT_POLLS = counter("headwater_snapshot_polls_total", "Questions to control for a newer snapshot, by outcome.", ["outcome"])
@@ -39,8 +45,24 @@ class SnapshotFollower:
         self._keeps = keeps
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._answered = asyncio.Event()
+        self._heard = asyncio.Event()
         self.current = self._last_good() or Snapshot(version=0, deployment=deployment)
         SNAPSHOT_VERSION.set(self.current.version)
+
+    def hearing(self, app: web.Application) -> web.Application:
+        """Adds to a node's admin site that it hears the version which control says in its checks."""
+
+        @web.middleware
+        async def hear(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            version = request.headers.get(VERSION_HEADER, "")
+            if version.isascii() and version.isdigit() and int(version[:18]) > self.current.version:
+                self._heard.set()
+            return await handler(request)
+
+        app.middlewares.append(hear)
+        return app
 
     def on_change(self, listener: Callable[[Snapshot], None]) -> None:
         """`listener` is called with each new snapshot, after it became current."""
@@ -66,7 +88,10 @@ class SnapshotFollower:
         wait_s = LONG_POLL_S if self._answered.is_set() else 0
         query = {"after": str(self.current.version), "wait": str(wait_s), "node": self._node}
         try:
-            answer = await client.get(self._url, params=query)
+            answer = await self._answer(client, query)
+            if answer is None:
+                SNAPSHOT_POLLS.labels("lost").inc()
+                return True
             if answer.status_code == 204:
                 SNAPSHOT_POLLS.labels("unchanged").inc()
                 self._answered.set()
@@ -94,6 +119,21 @@ class SnapshotFollower:
         for listener in self._listeners:
             listener(snapshot)
         return True
+
+    async def _answer(self, client: httpx.AsyncClient, query: dict[str, str]) -> httpx.Response | None:
+        """Control's answer; None when a later version was heard of and the answer did not come: the network has lost it."""
+        self._heard.clear()
+        asking = asyncio.create_task(client.get(self._url, params=query))
+        hearing = asyncio.create_task(self._heard.wait())
+        try:
+            await asyncio.wait((asking, hearing), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                await asyncio.wait((asking,), timeout=ON_ITS_WAY_S)
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+            hearing.cancel()
+            await asyncio.gather(asking, hearing, return_exceptions=True)
 
     def _last_good(self) -> Snapshot | None:
         try:

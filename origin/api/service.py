@@ -120,7 +120,8 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("remove-deleted-videos", remover.remove_on)
         tasks.start("probe-stores", lambda: report_capabilities(deployment, context.log))
         tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))
-        async with serve_app(admin_app(), deployment.origin.api.admin), serve_app(app, deployment.origin.api.listen):
+        admin = serve_app(follower.hearing(admin_app()), deployment.origin.api.admin)
+        async with admin, serve_app(app, deployment.origin.api.listen):
             yield
 
 

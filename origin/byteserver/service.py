@@ -31,7 +31,7 @@ async def byteserver_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("move-between-tiers", lambda: mover.move_on(context.deployment.origin.tiers.review))
         handler = ByteHandler(objects, lambda: snapshots.current, tracker.record, access_log, context.log, context.name)
         async with AsyncExitStack() as listeners:
-            await listeners.enter_async_context(serve_app(admin_app(), settings.admin))
+            await listeners.enter_async_context(serve_app(snapshots.hearing(admin_app()), settings.admin))
             await listeners.enter_async_context(serve_handler(handler, settings.listen))
             if settings.tls is not None:
                 certificates = Certificates(settings.tls, context.log)

@@ -45,6 +45,7 @@ class Lab:
     def __init__(self, config: Path) -> None:
         self.config = config
         self.deployment: Deployment = load_deployment(config)
+        self.configs: dict[str, Path] = {}  # of nodes that read another file
         self.processes: dict[str, NodeProcess] = {}
         self.http = httpx.AsyncClient(trust_env=False, timeout=30.0)
         self.token = ""  # the creator's
@@ -62,7 +63,7 @@ class Lab:
         """Starts the nodes that do not run and waits until they are healthy."""
         for node in nodes:
             if not self.runs(node):
-                self.processes[node] = NodeProcess.start(node, self.config, self.deployment.data)
+                self.processes[node] = NodeProcess.start(node, self.configs.get(node, self.config), self.deployment.data)
         deadline = time.monotonic() + START_S
         for node in nodes:
             await wait_until_healthy(self.http, self.deployment, self.processes[node], deadline)
