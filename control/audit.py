@@ -39,6 +39,7 @@ class What(StrEnum):
     PREPOSITION = "preposition"
     KEYS = "keys"
     TOKEN = "token"
+    ENROL = "enrol"
     REFUSED = "refused"
 
 

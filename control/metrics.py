@@ -38,4 +38,17 @@ HANDED_OVER = counter("headwater_control_handoff_bytes_total", "Bytes that edges
 TOKENS_REFUSED = counter(
     "headwater_control_tokens_refused_total", "Operators' requests refused for their token, by reason.", ["reason"]
 )
+ENROLMENTS = counter(
+    "headwater_control_enrolments_total", "Nodes' questions for a certificate: enrolled, renewed, or why not.", ["outcome"]
+)
+CERTIFICATES_REFUSED = counter(
+    "headwater_control_certificates_refused_total",
+    "Nodes' other questions that were refused for their certificate, by reason.",
+    ["reason"],
+)
+CERTIFICATE_EXPIRES = gauge(
+    "headwater_control_certificate_expires_timestamp_seconds",
+    "When (Unix time) each enrolled node's latest certificate expires; 0 once it is revoked.",
+    ["node"],
+)
 LOG_FOLLOWERS = gauge("headwater_control_log_followers", "Operators that follow nodes' logs.")

@@ -17,6 +17,7 @@ from control.config.desired import Desired, Edit, after_look
 from control.config.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
 from control.config.publisher import Publisher
 from control.config.wanted import Wanted, with_drains
+from control.enrolment.known import KnownNodes
 from control.metrics import CONFIG_PROBLEMS, CONFIG_READS, KEY_READ_FAILURES, NODE_UP
 from control.rollouts.stages import Views
 from control.watching.balancing import Balance
@@ -27,7 +28,6 @@ from control.watching.traffic import Counters, UnreadableMetrics, read_counters,
 from control.watching.vantages import read_opinions
 from headwater.rules.bucketload import BucketLoad
 from headwater.runtime.node import NodeContext
-from headwater.runtime.nodetoken import read_token, token_digest
 from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
 from headwater.settings.snapshot import Health, PublishedKey, Snapshot
@@ -114,10 +114,9 @@ class ControlPlane:
         self.key_error: str | None = None
         self.purge_sequence = 0
         self._purges_due: asyncio.TimerHandle | None = None
-        self._data = context.deployment.data
         self._ring = KeyRing(context.deployment.data / context.deployment.signing.keys)
         self._keys: list[PublishedKey] = []
-        self._tokens: dict[str, str] = {}
+        self.nodes = KnownNodes(context.deployment.data)
         self._written: deque[Written] = deque(maxlen=MAX_WRITTEN)
         if self.publisher.before_start is not None:
             self._written.append(Written(0.0, read_at_start(self.publisher.before_start.deployment)))
@@ -146,7 +145,7 @@ class ControlPlane:
         """Nodes live by these views from now on; None: by the config in force. The version under which they are published."""
         self.views = views
         self._live()
-        await self._read_all_tokens()
+        await self.look_at_nodes()
         await self._publish()
         return self.publisher.version
 
@@ -225,10 +224,13 @@ class ControlPlane:
 
     async def check(self) -> None:
         """Every node's health, once an interval."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as session,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as to_vantages,
+        ):
             while True:
                 began = time.monotonic()
-                await self._check_once(session)
+                await self._check_once(session, to_vantages)
                 await asyncio.sleep(max(0.0, self.deployment.control.probe_interval - (time.monotonic() - began)))
 
     async def read_traffic(self) -> None:
@@ -269,8 +271,9 @@ class ControlPlane:
 
     async def _publish_now(self) -> None:
         roles = nodes_of(self.deployment)
+        revoked = self.nodes.revoked
         states: dict[str, Health] = {
-            node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) else health.state
+            node: "down" if listens_elsewhere(self.waiting_for_restart(node), roles[node]) or node in revoked else health.state
             for node, health in self.health.items()
         }
         self.balance.learn_nodes(self.deployment, states, self.clock())
@@ -278,7 +281,8 @@ class ControlPlane:
             version=0,
             deployment=self.views.everyone if self.views else self.deployment,
             keys=self._keys,
-            node_tokens=self._tokens,
+            node_tokens=self.nodes.tokens,
+            enrolments=self.nodes.enrolments,
             health=states,
             steering_state=self.steering_state(),
             purge_sequence=self.purge_sequence,
@@ -298,12 +302,11 @@ class ControlPlane:
             told = self._take_keys(keys)
             if self.on_keys is not None:
                 await self.on_keys(told)
-        await self._read_all_tokens()
+        await self.look_at_nodes()
 
-    async def _read_all_tokens(self) -> None:
-        tokens = await asyncio.to_thread(self._read_tokens, list(nodes_of(self.deployment)))
-        if tokens != self._tokens:
-            self._tokens = tokens
+    async def look_at_nodes(self) -> None:
+        """Who counts as a node, from now on."""
+        if await self.nodes.look(nodes_of(self.deployment)):
             self._changed.set()
 
     def _take(self, desired: Desired, edit: Edit, at: float) -> None:
@@ -346,10 +349,7 @@ class ControlPlane:
             for key in keys
         ]
 
-    def _read_tokens(self, nodes: list[str]) -> dict[str, str]:
-        return {node: token_digest(read_token(self._data, node)) for node in nodes}
-
-    async def _check_once(self, session: aiohttp.ClientSession) -> None:
+    async def _check_once(self, session: aiohttp.ClientSession, to_vantages: aiohttp.ClientSession) -> None:
         settings = self.deployment.control
         admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
 
@@ -357,7 +357,7 @@ class ControlPlane:
             return await check_health(session, node, admins[node], settings.probe_timeout, self.publisher.version)
 
         checks = spread_out(check, list(admins), within_s=settings.probe_interval / 2)
-        opinions, errors = await asyncio.gather(read_opinions(session, self.deployment), checks)
+        opinions, errors = await asyncio.gather(read_opinions(to_vantages, self.deployment, self.nodes.identity), checks)
         edges = [name for name, _, _ in self.deployment.edges()]
         failing = traffic_opinions({edge: self.readings.get(edge, ()) for edge in edges}, self.clock())
         hysteresis = Hysteresis(settings.down_after, settings.up_after)

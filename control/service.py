@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
 from control.caches.purging import Purger
+from control.enrolment.api import EnrolmentApi
+from control.enrolment.nodesite import NodeSite
+from control.enrolment.opening import Enrolled, opened_enrolment
 from control.operators.api import control_app
-from control.operators.desk import operators_desk
+from control.operators.desk import Desk, operators_desk
 from control.plane import ControlPlane
+from control.questions import NodeQuestions, by_token, elsewhere
 from control.watching.balancer import balance_loads
 from headwater.runtime.httpsite import serve_app
 from headwater.runtime.node import NodeContext
@@ -30,18 +34,43 @@ async def _begun(plane: ControlPlane) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _purger(context: NodeContext, plane: ControlPlane) -> AsyncIterator[Purger]:
+    purger = Purger(context.folder, context.token, plane, context.log, plane.nodes.identity)
+    await asyncio.to_thread(purger.log.start)
+    plane.purge_sequence = purger.log.sequence
+    async with purger:
+        yield purger
+
+
+@asynccontextmanager
+async def _sites(
+    context: NodeContext, plane: ControlPlane, purger: Purger, desk: Desk, enrolled: Enrolled | None
+) -> AsyncIterator[None]:
+    """Control's address for operators, and with enrolment another one for nodes."""
+    settings, office = context.deployment.control, enrolled.office if enrolled else None
+    api = EnrolmentApi(office, desk.audit, plane.look_at_nodes, plane.clock)
+    who = by_token(plane) if settings.enrolment is None else elsewhere(settings.enrolment.listen)
+    async with AsyncExitStack() as sites:
+        if enrolled is not None and settings.enrolment is not None:
+            nodes = NodeSite(enrolled.office, desk.audit, plane.look_at_nodes, context.log)
+            questions = NodeQuestions(plane, purger, nodes.who, desk.audit)
+            app = questions.add_orders_to(questions.add_to(nodes.app()))
+            await sites.enter_async_context(serve_app(app, settings.enrolment.listen, tls=enrolled.identity.server))
+        await sites.enter_async_context(serve_app(control_app(plane, purger, desk, who, api), settings.listen))
+        yield
+
+
+@asynccontextmanager
 async def control_node(context: NodeContext) -> AsyncIterator[None]:
     """Serves until the context ends; then all nodes that wait for a snapshot are let go at once."""
     sys.setswitchinterval(THREADS_TAKE_TURNS_S)
     plane = ControlPlane(context)
-    purger = Purger(context.folder, context.token, plane, context.log)
-    await asyncio.to_thread(purger.log.start)
-    plane.purge_sequence = purger.log.sequence
     async with (
+        opened_enrolment(context, plane) as enrolled,
+        _purger(context, plane) as purger,
         operators_desk(context, plane) as desk,
         _begun(plane),
-        purger,
-        serve_app(control_app(plane, purger, desk), context.deployment.control.listen),
+        _sites(context, plane, purger, desk, enrolled),
         Supervised(context.log) as tasks,
     ):
         tasks.start("carry-out-rollouts", desk.rollouts.run)

@@ -15,7 +15,8 @@ from dnssteer.responder import Responder
 from dnssteer.secretfile import cookie_secrets
 from dnssteer.signing import OnlineSigning, key_folder, zone_key
 from dnssteer.sockets import serve_dns
-from headwater.runtime.httpsite import CannotStart, admin_app, serve_app
+from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.httpsite import CannotStart, admin_app
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.runtime.vantage import Vantage
@@ -43,7 +44,8 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
         ]
         door = serve_door(settings.http, outputs, context.log)
         vantage = Vantage(context.name, lambda: follower.current)
-        admin = serve_app(vantage.add_to(follower.hearing(admin_app())), settings.admin)
+        app = vantage.add_to(follower.hearing(admin_app()))
+        admin = serve_admin(app, settings.admin, context.identity, lambda: follower.current)
         async with admin, serve_dns(responder, settings.listen), door, Supervised(context.log) as tasks:
             tasks.start("watch-peers", vantage.watch)
             yield

@@ -20,11 +20,13 @@ from control.metrics import PURGE_SECONDS, PURGES
 from control.plane import ControlPlane
 from headwater.rules.names import InvalidName, parse_video_id
 from headwater.rules.purging import PurgeKind, PurgeRecord
+from headwater.runtime.enrolment.identity import Identity
+from headwater.runtime.enrolment.links import Site, admin_site
 from headwater.runtime.logs import Log
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
 from headwater.runtime.purgelines import members_of
-from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
+from headwater.settings.deployment import Deployment, Role, nodes_of
 from headwater.settings.sites import NotServed, object_of, prefixes_of
 
 TELL_TIMEOUT_S: Final = 3.0
@@ -99,9 +101,10 @@ def _order_body(after: int, records: list[PurgeRecord]) -> bytes:
 class Purger:
     """Held open while control serves. `told` is the latest record that every edge was told of or was missing for."""
 
-    def __init__(self, folder: Path, token: str, plane: ControlPlane, log: Log) -> None:
+    def __init__(self, folder: Path, token: str, plane: ControlPlane, log: Log, identity: Identity | None = None) -> None:
         self.log = PurgeLog(folder, log)
         self._token = token
+        self._identity = identity
         self._plane = plane
         self._writing = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
@@ -160,18 +163,18 @@ class Purger:
 
     async def _tell(self, node: str, role: Role, body: bytes, wanted: int) -> Told:
         began = time.monotonic()
-        url = f"{admin_address(self._plane.deployment, node).url}/purge"
+        site = admin_site(self._identity, self._plane.deployment, node)
         try:
-            missing = await self._send(url, body, wanted)
+            missing = await self._send(site, body, wanted)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             missing = f"no answer: {error!r}" if str(error) == "" else str(error)
         return Told(node, role, time.monotonic() - began, missing)
 
-    async def _send(self, url: str, body: bytes, wanted: int) -> str | None:
+    async def _send(self, site: Site, body: bytes, wanted: int) -> str | None:
         """None when the node acknowledged, else why not. A node that missed earlier ones is sent those too."""
         assert self._session is not None
         for _ in range(ROUNDS_AT_MOST):
-            async with self._session.post(url, data=body) as answer:
+            async with self._session.post(f"{site.url}/purge", data=body, **site.tls) as answer:
                 said = await answer.json(content_type=None)
                 if answer.status not in (200, 409):
                     detail = said.get("detail", "") if isinstance(said, dict) else ""

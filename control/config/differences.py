@@ -25,7 +25,7 @@ READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
     "edge": ("pops.*.edges.{node}.listen", "pops.*.edges.{node}.host", "pops.*.edges.{node}.admin", "pops.*.edges.{node}.cache"),
 }  # fmt: skip
 # Every node asks control where it listened when the node started, and has its data below one folder.
-READ_AT_START_BY_ALL: Final = ("data", "control.listen")
+READ_AT_START_BY_ALL: Final = ("data", "control.listen", "control.enrolment.listen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ def waiting_for_restart(started_with: dict[str, str], wanted: dict[str, str]) ->
 
 def listens_elsewhere(waiting: list[Difference], role: Role) -> bool:
     """Whether a cache still listens where the config no longer says, so that nobody may be sent to it."""
-    return role in ("edge", "shield") and any(one.path.endswith(".listen") and one.path != "control.listen" for one in waiting)
+    return role in ("edge", "shield") and any(
+        one.path.endswith(".listen") and not one.path.startswith("control.") for one in waiting
+    )
 
 
 def flat(deployment: Deployment) -> dict[str, str]:

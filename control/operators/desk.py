@@ -42,7 +42,7 @@ async def operators_desk(context: NodeContext, plane: ControlPlane) -> AsyncIter
     audit = AuditLog(folder, log, clock=clock)
     history, drains = History(folder, log, clock=clock), Drains(folder, log, clock=clock)
     file = ConfigFile(context.config, folder, context.deployment.data, clock=clock)
-    async with Fleet(context.token, log) as fleet:
+    async with Fleet(context.token, log, plane.nodes.identity) as fleet:
         seeing = Seeing(plane, fleet)
         rollouts = Rollouts(folder, plane, fleet, seeing, file, history, drains, audit, log, clock=clock)
         operations = Operations(plane, seeing, rollouts, file, history, drains, audit)

@@ -21,7 +21,8 @@ TIER_OF_ROLE: dict[Role, Tier] = {"edge": "edge", "shield": "shield", "origin-by
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node. `version` is the snapshot that it held when it last asked or was read; `restart` what it will learn then."""
+    """One node. `version` is the snapshot that it held when it last asked or was read; `restart` what it will learn then.
+    `certificate` is {state, expires_at, revoked_at} of a node that enrols."""
 
     name: str
     role: Role
@@ -39,6 +40,7 @@ class NodeStatus:
     lag_s: float
     drained: bool
     restart: list[dict[str, str | None]]
+    certificate: dict[str, Any] | None
     traffic: dict[str, Any] | None
 
 
@@ -101,6 +103,7 @@ def _regions(deployment: Deployment) -> list[dict[str, Any]]:
 def _nodes(plane: ControlPlane) -> Iterable[NodeStatus]:
     deployment = plane.deployment
     edges = {name: (pop, edge) for name, pop, edge in deployment.edges()}
+    certificates = plane.nodes.certificates(deployment, plane.clock())
     for name, role in nodes_of(deployment).items():
         pop, edge = edges.get(name, (None, None))
         shield = deployment.shields.get(name)
@@ -126,6 +129,7 @@ def _nodes(plane: ControlPlane) -> Iterable[NodeStatus]:
             lag_s=_lag_s(plane, version) if follows else 0.0,
             drained=name in plane.drained or pop in plane.drained,
             restart=[asdict(difference) for difference in plane.waiting_for_restart(name)],
+            certificate=certificates.get(name),
             traffic=asdict(rates) if rates else None,
         )
 

@@ -13,8 +13,8 @@ from control.metrics import BUCKETS_PASSED, LOAD_READS
 from control.plane import ControlPlane
 from control.watching.probing import read_admin
 from headwater.rules.bucketload import load_from
+from headwater.runtime.enrolment.links import admin_site
 from headwater.runtime.spread import spread_out
-from headwater.settings.deployment import admin_address
 from headwater.settings.topology import NodeName
 from headwater.settings.world import world_of
 
@@ -43,7 +43,7 @@ async def read_loads(plane: ControlPlane, session: aiohttp.ClientSession) -> Non
     deployment = plane.deployment
 
     async def read(name: NodeName) -> None:
-        text = await read_admin(session, admin_address(deployment, name), "/load", TIMEOUT_S)
+        text = await read_admin(session, admin_site(plane.nodes.identity, deployment, name), "/load", TIMEOUT_S)
         _learn(plane, name, text)
 
     await spread_out(read, [name for name, _, _ in deployment.edges()], within_s=LOADS_S / 2, gap_s=GAP_S)

@@ -13,9 +13,11 @@ import aiohttp
 
 from headwater.rules.planning import Holding
 from headwater.rules.warmorder import WarmOrder, WarmReport, report_from
+from headwater.runtime.enrolment.identity import Identity
+from headwater.runtime.enrolment.links import admin_site
 from headwater.runtime.logs import Log
 from headwater.runtime.nodetoken import NODE_HEADER
-from headwater.settings.deployment import Deployment, admin_address
+from headwater.settings.deployment import Deployment
 
 LIST_TIMEOUT_S: Final = 10.0
 ORDER_TIMEOUT_S: Final = 300.0
@@ -28,8 +30,9 @@ class NoAnswer(Exception):
 class Fleet:
     """Held open while control serves."""
 
-    def __init__(self, token: str, log: Log) -> None:
+    def __init__(self, token: str, log: Log, identity: Identity | None = None) -> None:
         self._token = token
+        self._identity = identity
         self._log = log
         self._session: aiohttp.ClientSession | None = None
 
@@ -87,10 +90,15 @@ class Fleet:
 
     async def _ask(self, deployment: Deployment, node: str, path: str, timeout_s: float, body: Any = None) -> list[Any]:
         assert self._session is not None
-        url = f"{admin_address(deployment, node).url}{path}"
+        site = admin_site(self._identity, deployment, node)
         try:
             async with self._session.request(
-                "GET" if body is None else "POST", url, json=body, timeout=aiohttp.ClientTimeout(timeout_s), allow_redirects=False
+                "GET" if body is None else "POST",
+                f"{site.url}{path}",
+                json=body,
+                timeout=aiohttp.ClientTimeout(timeout_s),
+                allow_redirects=False,
+                **site.tls,
             ) as answer:
                 content = await answer.read()
                 if answer.status != 200:

@@ -9,6 +9,7 @@ import aiohttp
 
 from control.metrics import CHECK_SECONDS, CHECKS
 from headwater.rules.addresses import Address
+from headwater.runtime.enrolment.links import Site
 from headwater.runtime.healthcheck import health_error
 from headwater.runtime.snapshots import VERSION_HEADER
 
@@ -26,13 +27,13 @@ async def check_health(session: aiohttp.ClientSession, node: str, admin: Address
 
 async def read_metrics(session: aiohttp.ClientSession, admin: Address, timeout_s: float) -> str | None:
     """The node's /metrics, or None: a node that cannot be read has no news, and its health check says why."""
-    return await read_admin(session, admin, "/metrics", timeout_s)
+    return await read_admin(session, Site(admin.url), "/metrics", timeout_s)
 
 
-async def read_admin(session: aiohttp.ClientSession, admin: Address, path: str, timeout_s: float) -> str | None:
+async def read_admin(session: aiohttp.ClientSession, site: Site, path: str, timeout_s: float) -> str | None:
     """What a node's admin site says at `path`, or None."""
     try:
-        async with asyncio.timeout(timeout_s), session.get(f"{admin.url}{path}", allow_redirects=False) as answer:
+        async with asyncio.timeout(timeout_s), session.get(f"{site.url}{path}", allow_redirects=False, **site.tls) as answer:
             if answer.status != 200:
                 return None
             body = b""

@@ -9,8 +9,10 @@ from typing import Final
 import aiohttp
 
 from control.watching.probing import read_admin
+from headwater.runtime.enrolment.identity import Identity
+from headwater.runtime.enrolment.links import admin_site
 from headwater.runtime.spread import spread_out
-from headwater.settings.deployment import Deployment, admin_address
+from headwater.settings.deployment import Deployment
 from headwater.settings.topology import NodeName
 from headwater.settings.vantages import vantages_of
 
@@ -19,12 +21,14 @@ INTERVALS_FRESH: Final = 3  # what a vantage saw longer ago counts no more: it m
 Opinions = dict[str, str | None]  # by who says so, why the node is bad; None: it is good
 
 
-async def read_opinions(session: aiohttp.ClientSession, deployment: Deployment) -> dict[str, Opinions]:
+async def read_opinions(
+    session: aiohttp.ClientSession, deployment: Deployment, identity: Identity | None = None
+) -> dict[str, Opinions]:
     """By node, what each vantage that answers says of it."""
     names, settings = vantages_of(deployment), deployment.control
 
     async def report(name: NodeName) -> str | None:
-        return await read_admin(session, admin_address(deployment, name), "/vantage", settings.probe_timeout)
+        return await read_admin(session, admin_site(identity, deployment, name), "/vantage", settings.probe_timeout)
 
     reports = await spread_out(report, names, within_s=settings.probe_interval / 2)
     fresh_s = INTERVALS_FRESH * settings.probe_interval + settings.probe_timeout

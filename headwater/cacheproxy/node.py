@@ -27,7 +27,8 @@ from headwater.cacheproxy.siblings import Siblings, WorkerCalls
 from headwater.cacheproxy.store.purgefollower import following_purges
 from headwater.cacheproxy.store.shares import Share
 from headwater.cacheproxy.store.store import Store
-from headwater.runtime.httpsite import admin_app, serve_app, serve_handler
+from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.httpsite import admin_app, serve_handler
 from headwater.runtime.listener import listening_socket, raise_file_limit
 from headwater.runtime.metrics import exposition
 from headwater.runtime.node import NodeContext, following_snapshots
@@ -88,13 +89,14 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
             access_log,
             gate=gate,
             parents_tls=parents_tls,
+            identity=context.identity,
             siblings=siblings,
             keeps_disk=not place.replaces,
         ) as proxy,
         following_purges(context, store.purges, snapshots),
         _watching_peers(context, lambda: snapshots.current, proxy) as vantage,
         _answering_siblings(siblings, proxy, store, own_socket),
-        serve_app(
+        serve_admin(
             OperatorApi(store.purges, lambda: snapshots.current, proxy.explain, context.log).add_to(
                 WarmApi(proxy.warmer, store, settings.negative_ttl, lambda: snapshots.current).add_to(
                     vantage(
@@ -105,6 +107,8 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
                 )
             ),
             listeners.admin if siblings is None else admin_socket(own_socket),
+            context.identity,
+            lambda: snapshots.current,
         ),
         Supervised(context.log) as tasks,
         fast_lane(context.name, role, settings, store, lambda: snapshots.current, gate, access_log) as protocol,

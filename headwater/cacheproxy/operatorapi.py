@@ -1,4 +1,4 @@
-"""What control may ask a caching node on its admin listener, with control's own token."""
+"""What control may ask a caching node on its admin listener, with control's own certificate or token."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from aiohttp import web
 
 from headwater.cacheproxy.store.purges import Purges
+from headwater.runtime.enrolment.adminsite import asker
 from headwater.runtime.httpsite import problems
 from headwater.runtime.logs import Log
-from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
 from headwater.runtime.purgelines import record_from
 from headwater.settings.snapshot import Snapshot
@@ -68,7 +68,7 @@ class OperatorApi:
         return web.json_response(await self._explain_key(key), headers={"Cache-Control": "no-store"})
 
     def _admit(self, request: web.Request) -> None:
-        if self._snapshot().node_of_token(request.headers.get(NODE_HEADER, "")) != CONTROL:
+        if asker(request, self._snapshot()) != CONTROL:
             raise Problem(
                 403, "node-unknown", "Node unknown", "only control may ask this; use `headwater purge` or `headwater explain`"
             )

@@ -43,6 +43,7 @@ from headwater.rules.fields import field
 from headwater.rules.prefetching import without_cmcd
 from headwater.rules.requesttarget import BadTarget, TargetRefusal, origin_form, parse_target
 from headwater.rules.slices import unknown_slice_key
+from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
@@ -326,12 +327,13 @@ async def caching_proxy(
     access_log: AccessLog,
     gate: Gate | None = None,
     parents_tls: ssl.SSLContext | None = None,
+    identity: Identity | None = None,
     siblings: Siblings | None = None,
     keeps_disk: bool = True,
 ) -> AsyncIterator[CachingProxy]:
     """A proxy with its connections to parents; fills that run at the end are cancelled."""
     await store.start(keeps_disk=keeps_disk)
-    async with ParentClient(settings, parents_tls) as client:
+    async with ParentClient(settings, parents_tls, identity) as client:
         proxy = CachingProxy(node, role, settings, store, client, snapshot, token, log, access_log, gate, siblings)
         try:
             yield proxy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import httpx
@@ -13,11 +13,15 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from structlog import get_logger
 
 from headwater.cli.controlapi import EXIT_NOT_DONE, fail
 from headwater.cli.node import ConfigOption, deployment_or_exit
 from headwater.rules.names import bucket_of, logical_host
+from headwater.rules.nodeidentity import CONTROL
 from headwater.rules.steering import steer
+from headwater.runtime.enrolment.identity import FILE, Identity, IdentityUnusable
+from headwater.runtime.enrolment.links import control_client, named, node_client
 from headwater.runtime.nodetoken import NODE_HEADER, token_file
 from headwater.settings.deployment import Deployment, admin_address
 from headwater.settings.sites import NotServed, ObjectUrl, object_of
@@ -48,25 +52,39 @@ def explain(
     if region is not None and region not in deployment.regions:
         print(f"{region!r} is no region; there are {', '.join(deployment.regions)}.", file=sys.stderr)
         raise typer.Exit(EXIT_NOT_DONE)
-    told = asyncio.run(_explained(wanted, deployment, control_token(deployment.data), region, all_edges))
+    told = asyncio.run(_explained(wanted, deployment, _as_control(deployment), region, all_edges))
     if as_json:
         print(json.dumps(told, indent=2))
     else:
         _show(told)
 
 
-def control_token(data: Path) -> str:
-    """Control's own token, by which caches know who asks. Exits with one sentence when it cannot be read."""
-    file = token_file(data, "control")
+@dataclass(frozen=True, slots=True)
+class _Control:
+    """What shows caches that control asks."""
+
+    token: str
+    identity: Identity | None
+
+
+def _as_control(deployment: Deployment) -> _Control:
+    """Control's own token and certificate. Exits with one sentence when they cannot be read."""
+    file, identity = token_file(deployment.data, CONTROL), None
     try:
-        return file.read_text(encoding="ascii").strip()
+        if deployment.control.enrolment is not None:
+            identity = Identity(deployment.data / "nodes" / CONTROL / FILE, get_logger())
+        return _Control(file.read_text(encoding="ascii").strip(), identity)
+    except IdentityUnusable as error:
+        fail(f"{error}: run this where control runs, as the user who runs it.")
     except OSError as error:
         fail(f"{file} cannot be read ({error.strerror}): run this where control runs, as the user who runs it.")
 
 
-async def _explained(wanted: ObjectUrl, deployment: Deployment, token: str, region: str | None, all_edges: bool) -> JsonObject:
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, headers={NODE_HEADER: token}, trust_env=False) as client:
-        snapshot = await _snapshot(client, deployment)
+async def _explained(
+    wanted: ObjectUrl, deployment: Deployment, control: _Control, region: str | None, all_edges: bool
+) -> JsonObject:
+    async with node_client(control.identity, control.token, httpx.Timeout(TIMEOUT_S)) as client:
+        snapshot = await _snapshot(control, deployment)
         edges, why = _edges(wanted, snapshot or Snapshot(version=0, deployment=deployment), region, all_edges)
         at_edges = await asyncio.gather(*(_asked(client, deployment, edge, wanted.key) for edge in edges))
         shields = list(
@@ -101,18 +119,21 @@ def _edges(wanted: ObjectUrl, snapshot: Snapshot, region: str | None, all_edges:
     return ([*given, *(name for name in everyone if name not in given)] if all_edges else given), why
 
 
-async def _snapshot(client: httpx.AsyncClient, deployment: Deployment) -> Snapshot | None:
+async def _snapshot(control: _Control, deployment: Deployment) -> Snapshot | None:
     """Control's present view, for health; None when it cannot be had."""
     try:
-        answer = await client.get(f"{deployment.control.listen.url}/api/v1/snapshot")
+        async with control_client(control.identity, deployment, control.token, httpx.Timeout(TIMEOUT_S)) as client:
+            answer = await client.get("/api/v1/snapshot")
         return Snapshot.model_validate_json(answer.raise_for_status().content)
     except (httpx.HTTPError, ValidationError):
         return None
 
 
 async def _asked(client: httpx.AsyncClient, deployment: Deployment, node: NodeName, key: str) -> JsonObject:
+    secured = deployment.control.enrolment is not None
     try:
-        answer = await client.get(f"{admin_address(deployment, node).url}/explain", params={"key": key})
+        site = f"https://{admin_address(deployment, node)}" if secured else admin_address(deployment, node).url
+        answer = await client.get(f"{site}/explain", params={"key": key}, extensions=named(node))
         members = answer.json()
         if answer.status_code != 200:
             return {"node": node, "error": str(members.get("detail", answer.text))}

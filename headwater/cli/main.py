@@ -17,6 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "config": ("config",),
     "dns": ("dns",),
     "drain": ("drain", "undrain"),
+    "enrol": ("enrol",),
     "explain": ("explain",),
     "history": ("history", "diff"),
     "metrics": ("metrics",),

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from control.enrolment.book import BookUnusable
+from control.enrolment.startup import ensure_enrolled
 from control.operators.ownertoken import ensure_operator_token
 from control.operators.tokenbook import TokenBookError
 from headwater.cli.credentials import note_lab
@@ -43,7 +45,7 @@ def up(
             _exit_unless_ready(deployment, config, wait_s=LEFT_BEHIND_S if was_killed else 0.0)
             token = _make_secrets(deployment)
             status = asyncio.run(_run(deployment, config, demo, token))
-    except (InUse, CannotStart, TokenBookError) as error:
+    except (InUse, CannotStart, TokenBookError, BookUnusable) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_CANNOT_START) from error
     except PermissionError as error:
@@ -84,6 +86,7 @@ def _make_secrets(deployment: Deployment) -> str:
     KeyRing(deployment.data / deployment.signing.keys).ensure(deployment.signing.algorithm)
     token = asyncio.run(ensure_creator_token(deployment)).text
     ensure_operator_token(deployment)
+    ensure_enrolled(deployment)
     for address in {deployment.origin.public_url, deployment.origin.api.listen.url, deployment.control.listen.url}:
         note_lab(address, deployment.data)
     return token

@@ -43,13 +43,13 @@ async def serve_app(
 
     A body that was answered before its end is read on for at most `linger_s`, so that its client gets to read the answer.
     """
-    app.on_response_prepare.append(_name_server)
+    app.on_response_prepare.append(name_server)
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=drain_s, lingering_time=linger_s)
     async with _serving(runner, address, tls):
         yield
 
 
-async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+async def name_server(request: web.Request, response: web.StreamResponse) -> None:
     if response.headers.get("Server") in (None, SERVER_SOFTWARE):  # the library and its version are nobody's business
         response.headers["Server"] = SERVER_NAME
 

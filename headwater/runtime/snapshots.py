@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
 from aiohttp import web
 from pydantic import ValidationError
 
+from headwater.runtime.enrolment.identity import Identity
+from headwater.runtime.enrolment.links import control_client
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import counter, gauge
-from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 
@@ -35,11 +37,21 @@ SNAPSHOT_POLLS = counter("headwater_snapshot_polls_total", "Questions to control
 class SnapshotFollower:
     """Holds the current snapshot in `current`, replaced in one assignment."""
 
-    def __init__(self, deployment: Deployment, node: str, token: str, folder: Path, log: Log, *, keeps: bool = True) -> None:
-        self._url = f"{deployment.control.listen.url}/api/v1/snapshot"
+    def __init__(
+        self,
+        deployment: Deployment,
+        node: str,
+        token: str,
+        folder: Path,
+        log: Log,
+        *,
+        keeps: bool = True,
+        identity: Identity | None = None,
+    ) -> None:
+        self.client = partial(control_client, identity, deployment, token)
         self._node = node
         self._deployment = deployment.name
-        self._token = token
+        self._refusal = ""
         self._file = folder / "snapshot.json"
         self._log = log
         self._keeps = keeps
@@ -78,7 +90,7 @@ class SnapshotFollower:
     async def follow(self) -> None:
         """Asks for newer snapshots for ever."""
         timeout = httpx.Timeout(5.0, read=LONG_POLL_S + 5.0)
-        async with httpx.AsyncClient(timeout=timeout, headers={NODE_HEADER: self._token}, trust_env=False) as client:
+        async with self.client(timeout) as client:
             while True:
                 if not await self._ask(client):
                     await asyncio.sleep(RETRY_S)
@@ -96,6 +108,7 @@ class SnapshotFollower:
                 SNAPSHOT_POLLS.labels("unchanged").inc()
                 self._answered.set()
                 return True
+            self._told_of(answer)
             answer.raise_for_status()
             snapshot = Snapshot.model_validate_json(answer.content)
         except (httpx.HTTPError, ValidationError) as error:
@@ -123,7 +136,7 @@ class SnapshotFollower:
     async def _answer(self, client: httpx.AsyncClient, query: dict[str, str]) -> httpx.Response | None:
         """Control's answer; None when a later version was heard of and the answer did not come: the network has lost it."""
         self._heard.clear()
-        asking = asyncio.create_task(client.get(self._url, params=query))
+        asking = asyncio.create_task(client.get("/api/v1/snapshot", params=query))
         hearing = asyncio.create_task(self._heard.wait())
         try:
             await asyncio.wait((asking, hearing), return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +147,13 @@ class SnapshotFollower:
             asking.cancel()
             hearing.cancel()
             await asyncio.gather(asking, hearing, return_exceptions=True)
+
+    def _told_of(self, answer: httpx.Response) -> None:
+        """Control's reason for giving this node nothing, once in the log: operators look for it there."""
+        refusal = answer.text[:500] if answer.status_code == 403 else ""
+        if refusal and refusal != self._refusal:
+            self._log.error("control refuses this node; it serves on by its last snapshot", answer=refusal)
+        self._refusal = refusal
 
     def _last_good(self) -> Snapshot | None:
         try:

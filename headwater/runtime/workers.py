@@ -26,12 +26,14 @@ from aiohttp import web
 
 from headwater.rules.bucketload import load_from, summed
 from headwater.rules.restarts import History, StayDown, after_exit, describe_exit
+from headwater.runtime.enrolment.adminsite import relayed_fields, serve_admin
 from headwater.runtime.expositions import Exposition, of_node
-from headwater.runtime.httpsite import CannotStart, admin_app, problems, serve_app
+from headwater.runtime.httpsite import CannotStart, admin_app, problems
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import counter, exposition, gauge
-from headwater.runtime.node import NodeContext
+from headwater.runtime.node import NodeContext, keep_identity
 from headwater.runtime.problems import Problem
+from headwater.runtime.tasks import Supervised
 from headwater.runtime.workerplace import (
     CALL_HEADER,
     CALL_TAKE_OVER,
@@ -322,7 +324,7 @@ class Workers:
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:
-    return {name: value for name, value in request.headers.items() if name.lower() not in (*_OF_ONE_HOP, "host")}
+    return {name: value for name, value in relayed_fields(request).items() if name.lower() not in (*_OF_ONE_HOP, "host")}
 
 
 def _last_counted(worker: Worker) -> Exposition:
@@ -355,7 +357,8 @@ async def node_of_workers(
         for method, path in _GATHERED:
             site.router.add_route(method, path, workers.gather)
         site.router.add_route("*", "/{path:.*}", workers.forward)
-        async with serve_app(site, admin):
+        async with serve_admin(site, admin, context.identity), Supervised(context.log) as tasks:
+            keep_identity(context, tasks, renews=False)
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

@@ -9,7 +9,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from headwater.rules.names import BUCKETS
+from headwater.rules.nodeidentity import LONGEST_NAME, can_be_named
 from headwater.settings.dnszone import record_problems
+from headwater.settings.enrolment import Enrolment
 from headwater.settings.model import Settings, quantity
 from headwater.settings.origin import Origin
 from headwater.settings.preposition import Preposition
@@ -31,6 +33,11 @@ class Control(Settings):
         description="What an edit of this file does: live at once, or rolled out in steps as `headwater apply` does.",
     )
     staging: Staging = Field(Staging(), description="The steps of a rollout.")
+    enrolment: Enrolment | None = Field(
+        None,
+        description="Enrolment of nodes by one-time tokens, and mutual TLS between them and control; without it they know each "
+        "other by tokens, in plain, for a private network.",
+    )
     preposition: Preposition | None = Field(
         None, description="The nightly window in which edges are filled with what is likely to be watched; without it, nothing."
     )
@@ -93,6 +100,8 @@ class Deployment(Settings):
             if name in seen:
                 yield f"{name!r} names two nodes; give each node its own name"
             seen.add(name)
+            if self.control.enrolment is not None and not can_be_named(name):
+                yield f"{name!r} can be in no certificate: 1 to {LONGEST_NAME} letters, digits, and . _ - within, were expected"
 
     def _shared_addresses(self) -> Iterator[str]:
         seen: dict[Address, str] = {}
@@ -120,6 +129,8 @@ class Deployment(Settings):
     def listeners(self) -> Iterator[tuple[str, Address]]:
         """Every TCP listener as (setting path, address)."""
         yield "control.listen", self.control.listen
+        if self.control.enrolment is not None:
+            yield "control.enrolment.listen", self.control.enrolment.listen
         yield "origin.api.listen", self.origin.api.listen
         yield "origin.api.admin", self.origin.api.admin
         yield "origin.bytes.listen", self.origin.bytes.listen

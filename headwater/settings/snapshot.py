@@ -39,6 +39,10 @@ class Snapshot(Settings):
     deployment: Deployment = Field(description="Desired config.")
     keys: list[PublishedKey] = Field([], description="Keys that verify grants.")
     node_tokens: dict[NodeName, str] = Field({}, description="SHA-256 (hex) of each node's token.")
+    enrolments: dict[NodeName, int] = Field(
+        {},
+        description="The first enrolment of each node whose certificates count; those of earlier ones were revoked or replaced.",
+    )
     health: dict[NodeName, Health] = Field({}, description="What control's checks say; a node not named is unknown.")
     steering_state: SteeringState = Field(SteeringState(), description="Who is coming back, and who passes buckets on.")
     purge_sequence: int = Field(0, description="The latest purge that control has told every node that it reached.", ge=0)

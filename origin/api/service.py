@@ -110,7 +110,7 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         Supervised(context.log) as tasks,
     ):
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads)
-        purge = ControlPurge(lambda: follower.current.deployment, context.token)
+        purge = ControlPurge(lambda: follower.current.deployment, context.token, context.identity)
         remover = Remover(catalogue, Shelves(stores.published, stores.masters, stores.parts), purge, context.log)
         app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: follower.current, context.log, remover.wake)
         tasks.start(

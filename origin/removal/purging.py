@@ -1,4 +1,4 @@
-"""Telling every cache, by way of control, that a video is gone. Control knows the origin's API by its node token."""
+"""Telling every cache, by way of control, that a video is gone. Control knows the origin's API by its certificate or token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 import httpx
 
 from headwater.rules.names import VideoId
-from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.runtime.enrolment.identity import Identity
+from headwater.runtime.enrolment.links import control_client
 from headwater.settings.deployment import Deployment
 
 ANSWER_S: Final = 10.0  # control waits three seconds for each tier of caches
@@ -21,16 +22,16 @@ class NotPurged(Exception):
 class ControlPurge:
     """Orders purges at the control of the deployment that is current. Missing caches are control's to tell."""
 
-    def __init__(self, deployment: Callable[[], Deployment], token: str) -> None:
+    def __init__(self, deployment: Callable[[], Deployment], token: str, identity: Identity | None = None) -> None:
         self._deployment = deployment
         self._token = token
+        self._identity = identity
 
     async def __call__(self, video_id: VideoId) -> None:
         """Returns when control's log has the purge and every cache that could be reached has acknowledged. Raises NotPurged."""
-        url = f"{self._deployment().control.listen.url}/api/v1/purge"
         try:
-            async with httpx.AsyncClient(timeout=ANSWER_S, trust_env=False) as client:
-                answer = await client.post(url, json={"video": video_id}, headers={NODE_HEADER: self._token})
+            async with control_client(self._identity, self._deployment(), self._token, httpx.Timeout(ANSWER_S)) as client:
+                answer = await client.post("/api/v1/purge", json={"video": video_id})
         except httpx.HTTPError as error:
             raise NotPurged(f"control does not answer: {error!r}") from error
         if answer.status_code != 200:

@@ -20,7 +20,7 @@ from headwater.cacheproxy.store.variants import MARKER_STATUS
 from headwater.rules.bucketload import NO_BUCKET, bucket_of_path
 from headwater.rules.fields import without
 from headwater.rules.warmorder import BadOrder, order_from
-from headwater.runtime.nodetoken import NODE_HEADER
+from headwater.runtime.enrolment.adminsite import asker
 from headwater.runtime.problems import Problem
 from headwater.settings.deployment import nodes_of
 from headwater.settings.snapshot import Snapshot
@@ -117,7 +117,7 @@ class WarmApi:
         return response
 
     def _asker(self, request: web.Request) -> str | None:
-        return self._snapshot().node_of_token(request.headers.get(NODE_HEADER, ""))
+        return asker(request, self._snapshot())
 
     def _admit_control(self, request: web.Request) -> None:
         if self._asker(request) != CONTROL:

@@ -27,8 +27,9 @@ from headwater.rules.fields import Fields
 from headwater.rules.fill import FillState
 from headwater.rules.freshness import Reuse, decide_reuse
 from headwater.rules.warmorder import Wanted, WarmOrder, WarmOutcome, WarmReport
+from headwater.runtime.enrolment.links import admin_site
 from headwater.runtime.nodetoken import NODE_HEADER
-from headwater.settings.deployment import admin_address, nodes_of
+from headwater.settings.deployment import nodes_of
 from headwater.settings.snapshot import Snapshot
 
 STORED_PATH: Final = "/stored"  # on the admin address: `/stored/{property}{path}`
@@ -100,10 +101,10 @@ class Warmer:
         hop: Fields = (("Via", f"1.1 {self._node}"), ("CDN-Loop", self._node), ("Accept-Encoding", "identity"))
         adds: Fields = ((PURGES_HEADER, str(self._store.purges.sequence)), *(() if ours else ((NODE_HEADER, self._token),)))
         roles = nodes_of(snapshot.deployment)
+        names = [name for name in wanted.sources if roles.get(name) in CACHES and name != self._node]
+        sites = {name: admin_site(self._client.identity, snapshot.deployment, name) for name in names}
         sources = [
-            Parent(name, f"{admin_address(snapshot.deployment, name).url}{STORED_PATH}/{site.name}", adds=adds)
-            for name in wanted.sources
-            if roles.get(name) in CACHES and name != self._node
+            Parent(name, f"{one.url}{STORED_PATH}/{site.name}", adds=adds, tls=one.tls.get("ssl")) for name, one in sites.items()
         ]
         path = wanted.key.removeprefix(site.name)
         return FillOrder(wanted.key, path, (*self._client.by_readiness(sources), *parents), (*own, *hop))

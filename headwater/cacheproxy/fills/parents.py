@@ -15,6 +15,7 @@ from yarl import URL
 from headwater.cacheproxy.fills.interim import OnInterim, ResponseWithInterim, on_interim_response
 from headwater.rules.fields import Fields, well_formed
 from headwater.rules.fill import FillTrouble
+from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.problems import PROBLEM_JSON
 from headwater.settings.cache import CacheSettings
 
@@ -31,7 +32,8 @@ class Parent:
     """The node to ask: its name (for logs and Cache-Status) and base URL; `ours` is a tier of this deployment, which may have
     a `secure_url` for those that hold a certificate of their own.
 
-    A `socket` (the path of a Unix socket) leads to another worker of this very node; `adds` are fields for this parent only.
+    A `socket` (the path of a Unix socket) leads to another worker of this very node; `adds` are fields for this parent only; with
+    `tls` it is asked by that, at its `url`, and has to be `name` by its certificate.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Parent:
     secure_url: str | None = None
     adds: Fields = ()
     socket: str | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class ParentTrouble(Exception):
@@ -119,8 +122,9 @@ def _loss_of(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
 class ParentClient:
     """Connections to all parents of a node. A parent that failed is asked last for a while."""
 
-    def __init__(self, settings: CacheSettings, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, settings: CacheSettings, tls: ssl.SSLContext | None = None, identity: Identity | None = None) -> None:
         self._settings = settings
+        self.identity = identity
         self._tls = tls
         self._down_until: dict[str, float] = {}
         self._unreachable_until: dict[str, float] = {}
@@ -179,6 +183,7 @@ class ParentClient:
         on_interim_response.set(on_interim)
         secured = parent.ours and self._tls is not None and parent.secure_url is not None
         base = parent.secure_url if secured and parent.secure_url is not None else parent.url
+        tls = parent.tls or (self._tls if secured else None)
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout):
                 response = await self._session_to(parent).request(
@@ -188,8 +193,8 @@ class ParentClient:
                     data=body,
                     allow_redirects=False,
                     # Certificates of our own tiers name nodes: addresses move, and one name serves every listener.
-                    ssl=self._tls if secured and self._tls is not None else True,
-                    server_hostname=parent.name if secured else None,
+                    ssl=True if tls is None else tls,
+                    server_hostname=None if tls is None else parent.name,
                 )
         except aiohttp.ClientConnectorError as error:
             raise self._failed(parent, FillTrouble.CONNECT, error) from error

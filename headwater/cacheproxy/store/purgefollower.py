@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -13,7 +13,6 @@ from headwater.cacheproxy.metrics import PURGE_REPLAYS
 from headwater.cacheproxy.store.purges import Purges
 from headwater.runtime.logs import Log
 from headwater.runtime.node import NodeContext
-from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.purgelines import record_from
 from headwater.runtime.snapshots import SnapshotFollower
 from headwater.runtime.tasks import Supervised
@@ -27,9 +26,8 @@ RETRY_S = 0.5
 class PurgeFollower:
     """`follow` runs for ever. A node that control does not answer serves on with what it knows: see docs/purging.md."""
 
-    def __init__(self, control_url: str, token: str, purges: Purges, log: Log) -> None:
-        self._url = f"{control_url}/api/v1/purges"
-        self._token = token
+    def __init__(self, client: Callable[[httpx.Timeout], httpx.AsyncClient], purges: Purges, log: Log) -> None:
+        self._client = client
         self._purges = purges
         self._log = log
         self._wanted = 0
@@ -51,7 +49,7 @@ class PurgeFollower:
             self._log.warning("control does not tell what was purged meanwhile; serving on", sequence=self._purges.sequence)
 
     async def follow(self) -> None:
-        async with httpx.AsyncClient(timeout=ASK_TIMEOUT_S, headers={NODE_HEADER: self._token}, trust_env=False) as client:
+        async with self._client(httpx.Timeout(ASK_TIMEOUT_S)) as client:
             while True:
                 await self._behind.wait()
                 if await self._catch_up(client):
@@ -66,7 +64,7 @@ class PurgeFollower:
         """Until control has nothing newer: its last answer also tells it how far this node is."""
         try:
             while True:
-                answer = await client.get(self._url, params={"after": str(self._purges.sequence)})
+                answer = await client.get("/api/v1/purges", params={"after": str(self._purges.sequence)})
                 answer.raise_for_status()
                 records = [record_from(members) for members in answer.json()["records"]]
                 if not records:
@@ -83,7 +81,7 @@ class PurgeFollower:
 @asynccontextmanager
 async def following_purges(context: NodeContext, purges: Purges, snapshots: SnapshotFollower) -> AsyncIterator[None]:
     """On enter the node has replayed what it missed, or control did not answer for long enough."""
-    follower = PurgeFollower(context.deployment.control.listen.url, context.token, purges, context.log)
+    follower = PurgeFollower(snapshots.client, purges, context.log)
     snapshots.on_change(follower.learn)
     follower.learn(snapshots.current)
     async with Supervised(context.log) as tasks:
