@@ -87,6 +87,19 @@ class SchedulerTls(Settings):
     key: FileBesideConfig = Field(description="Its private key (PEM).")
 
 
+class Av1(Settings):
+    """AV1 for what is watched much: encoding it costs several times what H.264 costs, and every view then costs less."""
+
+    after_views: int = Field(100, description="Views within `within` after which a video gets AV1 rungs too.", ge=1)
+    within: DurationS = quantity("7 d", description="The time over which views are counted.", ge=3600, le=366 * 86400)
+    heights: list[int] | None = Field(
+        None, description="Which of a video's rungs are made as AV1 too, by their shorter side; all without it.", min_length=1
+    )
+    preset: int = Field(8, description="SVT-AV1 preset; lower is slower and smaller.", ge=0, le=13)
+    crf: int = Field(35, description="Constant quality, SVT-AV1's scale; lower is better and larger.", ge=1, le=63)
+    share: float = Field(0.7, description="The cap of the bit rate, as a share of the H.264 rung's.", gt=0, le=1)
+
+
 class Transcode(Settings):
     ladder: list[Rung] = Field(
         [
@@ -110,6 +123,7 @@ class Transcode(Settings):
         description="Whether the first window of an MP4 or MOV is made while its upload still goes on, where a worker has "
         "nothing else to do; not where masters are at S3.",
     )
+    av1: Av1 | None = Field(None, description="AV1 rungs for what becomes popular; without it there are none.")
     segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
     gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
     range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)

@@ -25,6 +25,7 @@ from origin.api.permission import Permission
 from origin.api.playback import Playback
 from origin.api.requests import MAX_DIGESTS_BYTES
 from origin.api.uploading import Uploading
+from origin.api.views import Views
 from origin.api.watching import Watching
 from origin.catalogue.engine import open_catalogue
 from origin.events.leaving import check_client, events_leaving
@@ -75,6 +76,7 @@ def api_app(
     stores: Stores,
     snapshot: Callable[[], Snapshot],
     log: Log,
+    views: Views | None = None,
     deletion_began: asyncio.Event | None = None,
 ) -> web.Application:
     """The application without a listener; blocking, since it reads the pages. `deletion_began` is set after each deletion.
@@ -86,9 +88,10 @@ def api_app(
         client_max_size=MAX_DIGESTS_BYTES,
     )
     permission = Permission(catalogue, lambda: snapshot().deployment.origin.uploads.require_tokens)
+    seen = (views or Views(catalogue, log)).seen
     app.add_routes(Uploading(intake, permission).routes())
     app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
-    app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published).routes())
+    app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published, seen).routes())
     app.add_routes(Making(catalogue, permission).routes())
     deleting = Deleting(catalogue, intake.turns, clock=intake.clock)
     app.add_routes(DeletingApi(deleting, permission, deletion_began or asyncio.Event()).routes())
@@ -112,11 +115,15 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         intake = Intake(catalogue, stores.parts, stores.masters, deployment.origin.uploads)
         purge = ControlPurge(lambda: follower.current.deployment, context.token, context.identity)
         remover = Remover(catalogue, Shelves(stores.published, stores.masters, stores.parts), purge, context.log)
-        app = await asyncio.to_thread(api_app, catalogue, intake, stores, lambda: follower.current, context.log, remover.wake)
+        views = Views(catalogue, context.log)
+        app = await asyncio.to_thread(
+            api_app, catalogue, intake, stores, lambda: follower.current, context.log, views, remover.wake
+        )
         tasks.start(
             "collect-abandoned-uploads", lambda: collecting(intake, deployment.origin.uploads.keep_unfinished, context.log)
         )
         tasks.start("sweep-leftovers", lambda: sweeping(catalogue, stores, deployment, context.log))
+        tasks.start("count-views", views.keep)
         tasks.start("remove-deleted-videos", remover.remove_on)
         tasks.start("probe-stores", lambda: report_capabilities(deployment, context.log))
         tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))

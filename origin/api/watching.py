@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.rules.mediapath import MASTER_PLAYLIST, content_type_of, video_key
+from headwater.rules.names import VideoId
 from headwater.runtime.problems import Problem
 from origin.api.answers import listed_video, playback_answer, video_answer
 from origin.api.deleting import missing_video
@@ -27,9 +28,12 @@ MAX_AVOIDED: Final = 64
 
 
 class Watching:
-    """`published` is the store of what the transcoder made."""
+    """`published` is the store of what the transcoder made; `seen` is told of each answer that says where a video plays."""
 
-    def __init__(self, catalogue: AsyncEngine, playback: Playback, published: ObjectStore) -> None:
+    def __init__(
+        self, catalogue: AsyncEngine, playback: Playback, published: ObjectStore, seen: Callable[[VideoId], None]
+    ) -> None:
+        self._seen = seen
         self._catalogue = catalogue
         self._playback = playback
         self._published = published
@@ -64,7 +68,10 @@ class Watching:
     async def play(self, request: web.Request) -> web.Response:
         video = await self._video(request)
         route = await self._playback.route(video, self._viewer(request))
-        return web.json_response(playback_answer(video, playability(video), route), headers=PRIVATE)
+        playable = playability(video)
+        if playable.status is PlaybackStatus.PLAYABLE and "avoid" not in request.query:  # who avoids an edge is watching already
+            self._seen(video.id)
+        return web.json_response(playback_answer(video, playable, route), headers=PRIVATE)
 
     async def stream(self, request: web.Request) -> web.Response:
         """The master manifest's own text, its references absolute and signed."""

@@ -7,32 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.rules.names import VideoId
 from origin.catalogue.engine import reading, writing
-from origin.catalogue.schema import JobState, jobs
+from origin.catalogue.schema import JobState, JobWant, jobs
 
 OWNER_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`attempts` counts the claims, this one included."""
+    """`attempts` counts the claims, this one included. `wanted` says what a video that plays already gets besides."""
 
     video_id: VideoId
     master_key: str
     attempts: int
+    wanted: JobWant | None = None
 
 
 async def claim_next(engine: AsyncEngine, owner: str, now: float, lease_s: float) -> Job | None:
-    """Takes the oldest job that waits or whose lease ran out; None when there is none."""
+    """Takes the oldest job that waits or whose lease ran out, videos that do not play yet first; None when there is none."""
     free = or_(jobs.c.state == JobState.WAITING, and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until <= now))
-    oldest: Select[tuple[str, str, int]] = (
-        select(jobs.c.video_id, jobs.c.master_key, jobs.c.attempts)
+    oldest: Select[tuple[str, str, int, str | None]] = (
+        select(jobs.c.video_id, jobs.c.master_key, jobs.c.attempts, jobs.c.wanted)
         .where(free)
-        .order_by(jobs.c.created_at, jobs.c.video_id)
+        .order_by(case((jobs.c.wanted.is_(None), 0), else_=1), jobs.c.created_at, jobs.c.video_id)
         .limit(1)
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
     )
@@ -45,7 +46,7 @@ async def claim_next(engine: AsyncEngine, owner: str, now: float, lease_s: float
             return None
         taken = {"state": JobState.RUNNING, "owner": owner, "lease_until": now + lease_s, "attempts": row.attempts + 1}
         await connection.execute(update(jobs).where(jobs.c.video_id == row.video_id).values(**taken, updated_at=now))
-        return Job(VideoId(row.video_id), row.master_key, row.attempts + 1)
+        return Job(VideoId(row.video_id), row.master_key, row.attempts + 1, JobWant(row.wanted) if row.wanted else None)
 
 
 async def renew(engine: AsyncEngine, video_id: VideoId, owner: str, now: float, lease_s: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
@@ -28,13 +28,14 @@ class PlannedRendition:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRendition:
-    """What is known of a rendition once it is made."""
+    """What is known of a rendition once it is made. `description` is JSON, of origin/transcode/publishing/rendition.py."""
 
     codecs: str
     bandwidth_bps: int
     average_bandwidth_bps: int
     segments: int
     size_bytes: int
+    description: str
 
 
 async def record_plan(
@@ -103,10 +104,33 @@ async def record_finished(
         "average_bandwidth_bps": finished.average_bandwidth_bps,
         "segments": finished.segments,
         "size_bytes": finished.size_bytes,
+        "description": finished.description,
         "updated_at": now,
     }
     async with writing(engine) as connection:
         await connection.execute(update(renditions).where(*_one(video_id, codec, rung)).values(**values))
+
+
+async def record_more(engine: AsyncEngine, video_id: VideoId, planned: Sequence[PlannedRendition], now: float) -> None:
+    """Renditions that a video gets besides those that it has. One that is there already stays as it is."""
+    async with writing(engine) as connection:
+        known = select(renditions.c.codec, renditions.c.rung).where(renditions.c.video_id == video_id)
+        there = {(row.codec, row.rung) for row in await connection.execute(known)}
+        rows = [
+            {**asdict(item), "video_id": video_id, "state": RenditionState.PLANNED, "updated_at": now}
+            for item in planned
+            if (item.codec, item.rung) not in there
+        ]
+        if rows:
+            await connection.execute(insert(renditions), rows)
+
+
+async def descriptions(engine: AsyncEngine, video_id: VideoId) -> list[str]:
+    """Of every rendition that is ready."""
+    ready = (renditions.c.video_id == video_id, renditions.c.state == RenditionState.READY)
+    async with reading(engine) as connection:
+        found = (await connection.execute(select(renditions.c.description).where(*ready))).scalars().all()
+    return [text for text in found if text is not None]
 
 
 async def drop_rendition(engine: AsyncEngine, video_id: VideoId, codec: str, rung: str) -> None:

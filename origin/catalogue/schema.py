@@ -65,6 +65,12 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class JobWant(StrEnum):
+    """What a job makes of a video that plays already; without one it makes the video."""
+
+    AV1 = "av1"
+
+
 class TaskState(StrEnum):
     WAITING = "waiting"  # to be tried again
     RUNNING = "running"
@@ -185,6 +191,7 @@ jobs = Table(
     Column("error", Text),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("wanted", String(16)),  # "av1": what the video gets besides, once it became popular
     _one_of("state", JobState),
     Index("ix_jobs_waiting", "state", "created_at"),
     Index("ix_jobs_master", "master_key"),
@@ -225,7 +232,21 @@ renditions = Table(
     Column("segments", Integer),
     Column("size_bytes", BigInteger),
     Column("updated_at", Float, nullable=False),
+    Column("description", Text),  # JSON, what manifests say of it: they are written anew when rungs join later
+    Column("vmaf_mean", Float),  # over the sampled pictures; 100 is the source
+    Column("vmaf_low", Float),  # of the worst sampled second
+    Column("vmaf_seconds", Float),  # how much was sampled
     _one_of("state", RenditionState),
+)
+
+# Answers of the playback API that said where a video plays, by hour (Unix time / 3600).
+views = Table(
+    "views",
+    metadata,
+    Column("video_id", String(11), ForeignKey("videos.id", ondelete="CASCADE"), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("views", Integer, nullable=False),
+    Index("ix_views_hour", "hour"),
 )
 
 # Videos that were deleted. Rows stay: who asks for the video later is told that it is gone.

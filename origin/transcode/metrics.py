@@ -21,6 +21,10 @@ VIDEOS = counter(
     "Videos by outcome: done, the kind of failure, or set-aside until what they need is back.",
     ["outcome"],
 )
+POPULAR = counter("headwater_transcode_popular_total", "Videos queued for AV1 because they were watched much.")
+AV1_POSSIBLE = gauge(
+    "headwater_transcode_av1_possible", "1 when AV1 is asked for and ffmpeg can encode it; 0 when it cannot, or nobody asks."
+)
 FIRST_PLAYABLE = histogram(
     "headwater_transcode_first_playable_seconds",
     "From taking a video to its first window being published: viewers can begin.",

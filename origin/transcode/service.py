@@ -24,7 +24,8 @@ from origin.transcode.graph.coordinator import Coordinator
 from origin.transcode.graph.fair import FairGate
 from origin.transcode.graph.journal import Journal
 from origin.transcode.graph.making import Workshop
-from origin.transcode.metrics import NETWORK_CUT
+from origin.transcode.graph.popular import queue_for_ever
+from origin.transcode.metrics import AV1_POSSIBLE, NETWORK_CUT
 from origin.transcode.programs.child import network_is_cut
 from origin.transcode.programs.tools import NoFfmpeg, find_ffmpeg
 from origin.uploads.landed import Landing
@@ -37,13 +38,16 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
     """Makes videos until the context ends. What is unfinished then is taken up again by the next one."""
     deployment, settings = context.deployment, context.deployment.origin.transcode
     try:
-        await asyncio.to_thread(find_ffmpeg, settings.ffmpeg)
+        ffmpeg = await asyncio.to_thread(find_ffmpeg, settings.ffmpeg)
     except NoFfmpeg as error:
         raise CannotStart(str(error)) from error
     NETWORK_CUT.set(cut := await asyncio.to_thread(network_is_cut, context.folder))
     if not cut:
         cure = "let this user make network namespaces (sysctl user.max_net_namespaces, kernel.unprivileged_userns_clone)"
         context.log.warning("ffmpeg runs with a network: only its lists of protocols and formats keep it away", cure=cure)
+    AV1_POSSIBLE.set(settings.av1 is not None and ffmpeg.makes_av1)
+    if settings.av1 is not None and not ffmpeg.makes_av1:
+        context.log.warning("no AV1 is made: this ffmpeg has no libsvtav1", cure="set transcode.ffmpeg to `auto`")
     async with (
         serve_app(admin_app(), deployment.origin.transcoder_admin),
         open_catalogue(deployment) as engine,
@@ -69,6 +73,8 @@ async def transcoder_node(context: NodeContext) -> AsyncIterator[None]:
             early=early,
         )
         tasks.start("make-videos", coordinator.work)
+        if settings.av1 is not None and ffmpeg.makes_av1:
+            tasks.start("queue-popular", partial(queue_for_ever, shop, settings.av1, context.log))
         tasks.start("keep-leases", coordinator.keep_leases)
         tasks.start("keep-journal", journal.keep)
         if early is not None:

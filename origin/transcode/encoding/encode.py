@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from headwater.rules.mediapath import INIT, segment_name
-from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.ladder import AV1, VideoRung
 from origin.transcode.encoding.plan import REORDERED_FRAMES, FrameRange, Timing
 from origin.transcode.failure import FailureKind, TaskFailed, no_room
-from origin.transcode.media.initsegment import canonical_init, timescale
+from origin.transcode.media.initsegment import canonical_init, codecs, timescale, with_stream_header
 from origin.transcode.media.isobmff import (
     DEPENDENT_FLAGS,
     SYNC_FLAGS,
@@ -32,6 +32,7 @@ from origin.transcode.programs.child import ChildResult, Ending, Limits, run_chi
 from origin.transcode.programs.tools import Ffmpeg, common_arguments, hostile_input
 
 FRAGMENTS = "fragments.mp4"
+MOST_SVT_PARALLELISM = 6
 CPU_PER_VIDEO_SECOND = 120  # a slow preset at 2160p stays well below
 # Pictures that say that they are two fields become whole ones; all others pass as they are.
 DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
@@ -73,7 +74,7 @@ def encode_range(
     for rung in rungs:
         fragments = folder / rung.name / FRAGMENTS
         try:
-            cut_video(fragments, timing, part, folder / rung.name)
+            cut_video(fragments, timing, part, folder / rung.name, delay=0 if rung.codec == AV1 else timing.delay_ticks)
         except NotIsoBmff as error:
             raise TaskFailed(FailureKind.INCONSISTENT, f"What ffmpeg wrote cannot be cut: {error}.") from error
         fragments.unlink()
@@ -110,12 +111,26 @@ def encode_command(
 def rung_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: EncodeSettings) -> list[str]:
     """The output file of one rung."""
     gop = str(timing.gop_frames)
+    if rung.codec == AV1:
+        return av1_output(timing, rung, part, settings)
     return [
         *("-map", f"[{rung.name}]", "-map_metadata", "-1", "-map_chapters", "-1"),
         *("-frames:v", str(part.frames), "-c:v", "libx264", "-preset", settings.preset, "-threads", str(settings.threads)),
         *("-crf", f"{rung.crf:g}", "-maxrate", f"{rung.max_bitrate_kbps}k", "-bufsize", f"{2 * rung.max_bitrate_kbps}k"),
         *("-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-pix_fmt", "yuv420p", "-bf", str(REORDERED_FRAMES)),
         *("-flags:v", "+cgop+bitexact", *_fragments(timing, rung)),
+    ]
+
+
+def av1_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: EncodeSettings) -> list[str]:
+    """By SVT-AV1 in capped constant quality. Every GOP begins with a key frame (irefresh-type 2), and nothing else does (scd)."""
+    cap = rung.max_bitrate_kbps
+    return [
+        *("-map", f"[{rung.name}]", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-frames:v", str(part.frames), "-c:v", "libsvtav1", "-preset", settings.preset, "-crf", f"{rung.crf:g}"),
+        *("-maxrate", f"{cap}k", "-bufsize", f"{2 * cap}k", "-g", str(timing.gop_frames), "-pix_fmt", "yuv420p"),
+        *("-svtav1-params", f"scd=0:irefresh-type=2:lp={min(settings.threads, MOST_SVT_PARALLELISM)}"),
+        *("-flags:v", "+bitexact", *_fragments(timing, rung)),
     ]
 
 
@@ -208,13 +223,16 @@ def says_input_is_damaged(errors: str) -> bool:
     return any(mark in errors for mark in marks)
 
 
-def cut_video(fragments: Path, timing: Timing, part: FrameRange, folder: Path) -> None:
-    """Checks every sample against the plan and writes the segments. Raises NotIsoBmff or TaskFailed."""
+def cut_video(fragments: Path, timing: Timing, part: FrameRange, folder: Path, *, delay: int) -> None:
+    """Checks every sample against the plan and writes the segments. Raises NotIsoBmff or TaskFailed.
+
+    `delay` (ticks) is by how much samples are presented late; AV1 samples are in the order in which they are shown.
+    """
     with fragments.open("rb") as file:
         moov = read_moov(file)
         if timescale(moov) != timing.timescale:
             raise NotIsoBmff(f"its clock runs at {timescale(moov)} Hz instead of {timing.timescale}")
-        samples = _checked(read_samples(file), timing)
+        samples = _checked(read_samples(file), timing, delay)
         for place, frames in enumerate(timing.segment_sizes(part.first, part.frames)):
             number = part.first_segment + place
             segment = list(islice(samples, frames))
@@ -223,17 +241,19 @@ def cut_video(fragments: Path, timing: Timing, part: FrameRange, folder: Path) -
                 raise TaskFailed(
                     FailureKind.DAMAGED, f"Only {made} of {part.frames} pictures could be made of a part of the file."
                 )
-            if not segment[0].sync or segment[0].offset != timing.delay_ticks:
+            if not segment[0].sync or segment[0].offset != delay:
                 raise NotIsoBmff(f"segment {number} does not begin with a keyframe in its place")
+            if place == 0 and codecs(moov).startswith("av01"):
+                moov = with_stream_header(moov, segment[0].data)
             first_tick = number * timing.segment_frames * timing.frame_ticks
             (folder / segment_name(number)).write_bytes(encode_segment(number, first_tick, segment))
         if next(samples, None) is not None:
             raise NotIsoBmff("there are more pictures than planned")
-    (folder / INIT).write_bytes(canonical_init(moov, timing.delay_ticks))
+    (folder / INIT).write_bytes(canonical_init(moov, delay))
 
 
-def _checked(samples: Iterator[Sample], timing: Timing) -> Iterator[Sample]:
-    """Samples of one duration, with flags of our own, all presented `delay_ticks` late, which the edit list takes back.
+def _checked(samples: Iterator[Sample], timing: Timing, delay: int) -> Iterator[Sample]:
+    """Samples of one duration, with flags of our own, all presented `delay` ticks late, which the edit list takes back.
 
     Encoders and muxers differ in whether offsets are late or negative; a range that happens to need no reordering would differ
     from its neighbours too. ffmpeg states 0 for the last duration when it cannot know.
@@ -242,7 +262,7 @@ def _checked(samples: Iterator[Sample], timing: Timing) -> Iterator[Sample]:
     for index, sample in enumerate(samples):
         if sample.duration not in (timing.frame_ticks, 0):
             raise NotIsoBmff(f"picture {index} lasts {sample.duration} ticks instead of {timing.frame_ticks}")
-        shift = timing.delay_ticks - sample.offset if shift is None else shift
+        shift = delay - sample.offset if shift is None else shift
         if sample.offset + shift < 0:
             raise NotIsoBmff(f"picture {index} is reordered further than {REORDERED_FRAMES} frames")
         flags = SYNC_FLAGS if sample.sync else DEPENDENT_FLAGS

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headwater.settings.origin import Rung  # not at run time: the probe's child, which viewers wait for, has no settings
+    from headwater.settings.origin import Av1, Rung  # not at run time: the probe's child, which viewers wait for, has no settings
 
+H264, AV1 = "h264", "av1"
 WORTH_A_RUNG = 1.1  # a source this much above its highest fitting rung gets one of its own size
 
 
@@ -25,6 +26,7 @@ class VideoRung:
     max_bitrate_kbps: int
     crf: float
     copied: bool = False
+    codec: str = H264
 
     @property
     def short_side(self) -> int:
@@ -47,6 +49,15 @@ def ladder_for(width: int, height: int, rungs: Sequence[Rung]) -> tuple[VideoRun
         own_kbps = max(floor, round(above.max_bitrate_kbps * share))
         return (*(_sized(rung, width, height) for rung in fitting), _named(short, own_kbps, above.crf, width, height))
     return tuple(_sized(rung, width, height) for rung in fitting)
+
+
+def av1_rungs(rungs: Sequence[VideoRung], settings: Av1) -> tuple[VideoRung, ...]:
+    """The same sizes as AV1, those that the settings name, smallest first. Quality is on SVT-AV1's scale; the cap is a share."""
+    chosen = [rung for rung in rungs if settings.heights is None or rung.short_side in settings.heights]
+    return tuple(
+        replace(rung, codec=AV1, copied=False, crf=settings.crf, max_bitrate_kbps=round(rung.max_bitrate_kbps * settings.share))
+        for rung in sorted(chosen, key=lambda rung: rung.short_side)
+    )
 
 
 def lowest_useful(rungs: Sequence[VideoRung], first_height: int) -> VideoRung:

@@ -17,10 +17,13 @@ from headwater.runtime.logs import Log
 from origin.catalogue.deletions import held_deletions, let_go
 from origin.catalogue.jobs import Job, claim_next, finish, release, renew, set_aside, unfinished, waiting
 from origin.catalogue.renditions import has_whole_rung, mark_failed, mark_processing
+from origin.catalogue.schema import JobWant
 from origin.objects.interface import DiskFull, ObjectNotFound, ObjectStore, ObjectStoreFailed, is_disk_full
 from origin.transcode.early.starting import EarlyStarts
 from origin.transcode.failure import FailureKind, TaskFailed
+from origin.transcode.graph.journal import VideoNotes
 from origin.transcode.graph.making import VideoMaking, Workshop
+from origin.transcode.graph.popular import AddingAv1
 from origin.transcode.graph.tasks import Source
 from origin.transcode.metrics import JOBS_WAITING, LEASES_LOST, VIDEOS
 from origin.transcode.publishing.publish import Publisher
@@ -171,11 +174,20 @@ class Coordinator:
                 openings = await self._early.openings_for(job.video_id) if self._early else None
                 source = Source(master, info.sha256, work, self._shop.settings.ffmpeg, openings)
                 notes = await self._shop.journal.begin(job.video_id)
+                if job.wanted is JobWant.AV1:
+                    return await self._more(job, source, publisher, notes)
                 settled = partial(self._early.settled, job.video_id) if self._early else _at_once
                 making = VideoMaking(self._shop, job.video_id, source, publisher, self._log, self._playable.add, notes, settled)
                 return await making.run()
         except ObjectNotFound as error:
             raise TaskFailed(FailureKind.MASTER_MISSING, "The uploaded file is not in the store any more.", str(error)) from error
+
+    async def _more(self, job: Job, source: Source, publisher: Publisher, notes: VideoNotes) -> list[TaskFailed]:
+        """The video plays: it holds up nobody, and what fails takes nothing away."""
+        self._playable.add(job.video_id)
+        if (av1 := self._shop.settings.av1) is not None:
+            await AddingAv1(self._shop, job.video_id, source, publisher, self._log, notes).run(av1)
+        return []
 
     async def _failed(self, job: Job, publisher: Publisher, failed: TaskFailed) -> None:
         """Nothing half-published stays, unless a whole rung can be played, of this run or an earlier one."""

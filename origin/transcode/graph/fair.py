@@ -6,6 +6,7 @@ The law, in this order:
 2. Else videos take turns: the one that was served longest ago goes next, with what it needs first. So a long film never blocks a
    clip, however many tasks it has waiting.
 3. What is made before its upload is complete gets a place only where nothing else waits: it may be for nothing.
+4. What a video that is wholly made gets besides (AV1, its quality's measurement) goes last of all.
 
 Urgent tasks have places of their own: an ordinary task runs for many seconds, and nobody waits for its end to see a first
 picture. Ordinary tasks run at a lower priority of the system (BACKGROUND), so that an urgent one gets the processors at once.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from headwater.rules.names import VideoId
-from origin.transcode.programs.child import BACKGROUND
+from origin.transcode.programs.child import BACKGROUND, LAST_OF_ALL
 
 
 class Stage(IntEnum):
@@ -33,6 +34,7 @@ class Stage(IntEnum):
     STILLS = 4
     OTHER_RUNGS = 5
     UNCOMPLETED = 6  # the first window of an upload that may never be complete
+    BESIDES = 7  # what a video that is wholly made gets besides; only while nothing else of any video waits
 
 
 def is_urgent(stage: Stage) -> bool:
@@ -40,7 +42,9 @@ def is_urgent(stage: Stage) -> bool:
 
 
 def niceness(stage: Stage) -> int:
-    return 0 if is_urgent(stage) else BACKGROUND
+    if is_urgent(stage):
+        return 0
+    return LAST_OF_ALL if stage is Stage.BESIDES else BACKGROUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,10 @@ def choose(waiting: Sequence[Ticket], served: dict[VideoId, int], free: Lanes) -
         if urgent:
             return min(urgent, key=lambda ticket: (ticket.stage, ticket.order))
     if free.ordinary > 0 and waiting:
-        wanted = [ticket for ticket in waiting if ticket.stage is not Stage.UNCOMPLETED] or waiting
-        return min(wanted, key=lambda ticket: (served.get(ticket.video_id, -1), ticket.stage, ticket.order))
+        # All that videos need takes turns; what may be for nothing, and what is made besides, goes last, in this order.
+        return min(
+            waiting, key=lambda one: (max(one.stage, Stage.OTHER_RUNGS), served.get(one.video_id, -1), one.stage, one.order)
+        )
     return None
 
 

@@ -152,7 +152,7 @@ class VideoMaking:
         work = [self._rebuilt(partial(self._rungs, made, made.plan.rungs[:1], showing))]
         if made.plan.audio_kbps is not None:
             work.append(self._rebuilt(partial(self._sound, made, showing, made.plan.audio_kbps)))
-        (first,), *sound = await _all_or_first_failure(work)
+        (first,), *sound = await all_or_first_failure(work)
         await self._finish(showing, [first, *(item for items in sound for item in items)])
         return first
 
@@ -230,7 +230,7 @@ class VideoMaking:
                 await self._progress(VIDEO_CODEC, rung.name, done / plan.timing.frames)
             return folders
 
-        parts = await _all_or_first_failure([encode(part) for part in plan.ranges])
+        parts = await all_or_first_failure([encode(part) for part in plan.ranges])
         stage = Stage.OTHER_RUNGS if showing is None else _packaging_stage(len(parts), Stage.PLAYABLE)
         packaging = [
             self._tasks.run(
@@ -239,7 +239,7 @@ class VideoMaking:
             )
             for place, rung in enumerate(rungs)
         ]  # fmt: skip
-        return await _all_or_first_failure(packaging)
+        return await all_or_first_failure(packaging)
 
     def _beginning(self, made: Inspected, rung: VideoRung) -> Beginning:
         describe = partial(described, "video", rung.name, rung=rung, timing=made.plan.timing, language="")
@@ -293,7 +293,7 @@ class VideoMaking:
         await record_stills(self._shop.engine, self._video_id, self._shop.clock(), storyboard=True)
 
     async def _record(self, made: Inspected, showing: Showing) -> None:
-        plan, rate = made.plan, _fraction(made.plan.timing.frame_rate)
+        plan, rate = made.plan, fraction(made.plan.timing.frame_rate)
         planned = [PlannedRendition(VIDEO_CODEC, r.name, "video", r.width, r.height, rate) for r in plan.rungs]
         sound = (AUDIO_CODEC, plan.audio_name) if plan.audio_kbps is not None else None
         if sound is not None:
@@ -328,6 +328,7 @@ class VideoMaking:
             average_bandwidth_bps=rendition.average_bandwidth_bps,
             segments=len(rendition.segments),
             size_bytes=rendition.size_bytes,
+            description=rendition.to_json(),
         )
         await record_finished(self._shop.engine, self._video_id, rendition.codec, rendition.rung, facts, self._shop.clock())
         self._log.info("published", rung=rendition.path, segments=facts.segments, bytes=facts.size_bytes)
@@ -347,7 +348,7 @@ async def _outcome(work: Callable[[], Awaitable[None]]) -> TaskFailed | None:
     return None
 
 
-async def _all_or_first_failure(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def all_or_first_failure(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """All results in order. The first failure stops the others."""
     tasks: list[asyncio.Task[Result]] = []
     try:
@@ -368,5 +369,5 @@ def _first_failure(failures: BaseExceptionGroup[TaskFailed]) -> TaskFailed:
     raise AssertionError("a group is never empty")
 
 
-def _fraction(rate: Fraction) -> str:
+def fraction(rate: Fraction) -> str:
     return f"{rate.numerator}/{rate.denominator}"

@@ -146,7 +146,7 @@ def described(
     else:
         check_sound(measured.header, measured.facts, timing)
     rendition = Rendition(
-        codec=VIDEO_CODEC if kind == "video" else AUDIO_CODEC,
+        codec=rung.codec if rung is not None else AUDIO_CODEC,
         rung=name,
         kind=kind,
         codecs=measured.header.codecs,

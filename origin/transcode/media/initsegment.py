@@ -7,9 +7,10 @@ list is put in, which takes back the delay of B-frames, so that presentation sta
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from origin.transcode.media.avc import Configuration, configuration_of
+from origin.transcode.media import av1, avc
 from origin.transcode.media.isobmff import Box, NotIsoBmff, box, boxes, children, find, full_box
 
 FTYP = box(b"ftyp", b"iso6", struct.pack(">I", 0), b"iso6", b"cmfc", b"mp41")
@@ -19,6 +20,31 @@ DROPPED = frozenset({b"udta", b"meta", b"edts"})
 def canonical_init(moov: bytes, delay: int) -> bytes:
     """ftyp and moov. `moov` is the payload ffmpeg wrote; `delay` (ticks) is taken off every presentation time."""
     return FTYP + box(b"moov", *(_canonical(child, delay) for child in boxes(moov) if child.kind not in DROPPED))
+
+
+def with_stream_header(moov: bytes, first_sample: bytes) -> bytes:
+    """The moov's payload, whose av1C says what the stream itself says. Raises NotIsoBmff."""
+    path = (b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+    stsd = find(moov, *path)
+    entry = next(boxes(stsd[8:]))
+    old = find(entry.payload[78:], b"av1C")
+    new = b"".join(
+        box(b"av1C", av1.configured_by(old, first_sample)) if child.kind == b"av1C" else child.encode()
+        for child in boxes(entry.payload[78:])
+    )
+    return _replaced(moov, path, stsd[:8] + box(entry.kind, entry.payload[:78], new))
+
+
+def _replaced(data: bytes, path: Sequence[bytes], payload: bytes) -> bytes:
+    """`data` with another payload of the box at `path`; the first of each kind."""
+    parts, done = [], False
+    for child in boxes(data):
+        if child.kind == path[0] and not done:
+            done = True
+            parts.append(box(child.kind, _replaced(child.payload, path[1:], payload) if path[1:] else payload))
+        else:
+            parts.append(child.encode())
+    return b"".join(parts)
 
 
 def _canonical(found: Box, delay: int) -> bytes:
@@ -69,7 +95,8 @@ class Header:
     delay: int
     picture: tuple[int, int] | None = None
     sound: tuple[int, int] | None = None
-    avc: Configuration | None = None
+    avc: avc.Configuration | None = None
+    av1: av1.Configuration | None = None
 
 
 def header_of(moov: bytes) -> Header:
@@ -81,7 +108,9 @@ def header_of(moov: bytes) -> Header:
         channels, _, _, _, rate = struct.unpack(">HHHHI", entry.payload[16:28])
         return Header(*shared, sound=(channels, rate >> 16))
     width, height = struct.unpack(">HH", entry.payload[24:28])
-    return Header(*shared, picture=(width, height), avc=configuration_of(find(entry.payload[78:], b"avcC")))
+    if entry.kind == b"av01":
+        return Header(*shared, picture=(width, height), av1=av1.configuration_of(find(entry.payload[78:], b"av1C")))
+    return Header(*shared, picture=(width, height), avc=avc.configuration_of(find(entry.payload[78:], b"avcC")))
 
 
 def _delay(moov: bytes) -> int:
@@ -109,6 +138,8 @@ def codecs(moov: bytes) -> str:
     if entry.kind == b"avc1":
         configuration = find(entry.payload[78:], b"avcC")  # after VisualSampleEntry, 12.1.3
         return f"avc1.{configuration[1:4].hex()}"
+    if entry.kind == b"av01":
+        return av1.configuration_of(find(entry.payload[78:], b"av1C")).sequence.codecs
     if entry.kind == b"mp4a":
         return _mp4a(children(entry.payload[28:], b"esds")[0].payload[4:])  # after AudioSampleEntry, 12.2.3
     raise NotIsoBmff(f"sample entry {entry.kind!r}")

@@ -28,6 +28,8 @@ class Ffmpeg:
     path: str
     build: str
     tone_maps: bool
+    makes_av1: bool = False
+    measures_vmaf: bool = False
 
 
 @lru_cache(maxsize=8)
@@ -44,7 +46,13 @@ def find_ffmpeg(setting: str) -> Ffmpeg:
         raise NoFfmpeg(f"transcode.ffmpeg: {path} lacks {', '.join(missing)}; set `auto` to use the packaged ffmpeg.")
     version = subprocess.run([path, "-version"], capture_output=True, timeout=ASK_S, check=True).stdout
     build = hashlib.sha256(version).hexdigest()[:16]
-    return Ffmpeg(str(Path(path).resolve()), build, tone_maps={"zscale", "tonemap"} <= filters)
+    return Ffmpeg(
+        str(Path(path).resolve()),
+        build,
+        tone_maps={"zscale", "tonemap"} <= filters,
+        makes_av1="libsvtav1" in encoders,
+        measures_vmaf="libvmaf" in filters,
+    )
 
 
 def _packaged() -> str | None:

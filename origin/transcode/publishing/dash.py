@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from headwater.rules.contentsteering import BASE, DASH_STEERING
 from headwater.rules.mediapath import INIT
+from origin.transcode.encoding.ladder import H264
 from origin.transcode.publishing.rendition import Rendition
 
 PROFILE = "urn:mpeg:dash:profile:isoff-live:2011"  # the profile of templates; static presentations use it too
@@ -35,14 +36,14 @@ class Growing:
 def dash_manifest(
     video: Sequence[Rendition], audio: Rendition | None, growing: Growing | None = None, steering_url: str = DASH_STEERING
 ) -> str:
-    """One period; an adaptation set for the picture, whose rungs share their timeline, and one for the sound.
+    """One period; an adaptation set for the picture, whose rungs share their timeline, one for the sound, one for AV1.
 
     `steering_url` is where players learn of other edges: dash.js takes a relative one for a part of its page, so an absolute one
     is better where there is a door.
 
     While something grows, no rung is listed further than all are there: they share one timeline.
     """
-    rungs = sorted(video, key=lambda item: (item.width or 0) * (item.height or 0))
+    rungs = sorted(video, key=lambda item: (item.codec != H264, (item.width or 0) * (item.height or 0)))
     duration = growing.duration if growing else max(item.duration for item in rungs)
     longest = max(Fraction(segment.ticks, item.timescale) for item in rungs for segment in item.segments)
     lines = [
@@ -52,10 +53,7 @@ def dash_manifest(
         f'  <BaseURL serviceLocation="{BASE}">./</BaseURL>',
         f'  <ContentSteering defaultServiceLocation="{BASE}" queryBeforeStart="false">{escape(steering_url)}</ContentSteering>',
         '  <Period id="0" start="PT0S">',
-        '    <AdaptationSet id="0" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1">',
-        *_template(min(rungs, key=lambda item: len(item.segments))),
-        *(_video(item) for item in rungs),
-        "    </AdaptationSet>",
+        *_pictures(0, [item for item in rungs if item.codec == H264]),
     ]
     if audio is not None:
         language = f" lang={quoteattr(audio.language)}" if audio.language else ""
@@ -66,7 +64,20 @@ def dash_manifest(
             *_audio(audio),
             "    </AdaptationSet>",
         ]
+    lines += _pictures(2, [item for item in rungs if item.codec != H264])
     return "\n".join([*lines, "  </Period>", "</MPD>", ""])
+
+
+def _pictures(place: int, rungs: Sequence[Rendition]) -> list[str]:
+    """The set of the rungs of one codec: players choose a set, and then only change rungs within it."""
+    if not rungs:
+        return []
+    return [
+        f'    <AdaptationSet id="{place}" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1">',
+        *_template(min(rungs, key=lambda item: len(item.segments))),
+        *(_video(item) for item in rungs),
+        "    </AdaptationSet>",
+    ]
 
 
 def _kind(growing: Growing | None) -> str:

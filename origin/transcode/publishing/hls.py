@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from headwater.rules.contentsteering import BASE, HLS_STEERING
 from headwater.rules.mediapath import IFRAME_PLAYLIST, INIT, MEDIA_PLAYLIST, segment_name
+from origin.transcode.encoding.ladder import H264
 from origin.transcode.publishing.rendition import Rendition
 
 VERSION = 7  # EXT-X-MAP in a playlist of whole segments needs 6; 7 is what fMP4 players expect
@@ -60,7 +61,7 @@ def segments_listed(playlist: str) -> int:
 
 
 def master_playlist(video: Sequence[Rendition], audio: Rendition | None) -> str:
-    """Variants by rising bandwidth. A variant's bandwidth includes the sound."""
+    """Variants of H.264, which every player takes, by rising size, then those of AV1. Bandwidths include the sound."""
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
@@ -74,11 +75,12 @@ def master_playlist(video: Sequence[Rendition], audio: Rendition | None) -> str:
             f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{AUDIO_GROUP}",NAME="Audio",{language}DEFAULT=YES,AUTOSELECT=YES,'
             f'CHANNELS="{audio.channels}",URI="{audio.path}/{MEDIA_PLAYLIST}"'
         )
-    rungs = sorted(video, key=lambda item: (item.width or 0) * (item.height or 0))
+    rungs = sorted(video, key=lambda item: (item.codec != H264, (item.width or 0) * (item.height or 0)))
     for rendition in rungs:
         lines += [_stream_inf(rendition, audio), f"{rendition.path}/{MEDIA_PLAYLIST}"]
     # Of the smaller half of the rungs: winding shows small pictures in quick succession.
-    lines += [_iframe_inf(rendition) for rendition in rungs[: -(-len(rungs) // 2)] if rendition.whole]
+    plain = [rendition for rendition in rungs if rendition.codec == H264]
+    lines += [_iframe_inf(rendition) for rendition in plain[: -(-len(plain) // 2)] if rendition.whole]
     return "\n".join([*lines, ""])
 
 

@@ -47,6 +47,10 @@ class Showing:
                 self._put[rung] = listed + 1
                 self._wanted.add(rung)
 
+    def already(self, renditions: Sequence[Rendition]) -> None:
+        """Viewers have these whole; manifests name them from now on too."""
+        self._shown = {(item.codec, item.rung): item for item in renditions}
+
     def is_ready(self, rung: Rung) -> bool:
         """Whether viewers have all of it, from before."""
         return rung in self._wanted and rung not in self._listed

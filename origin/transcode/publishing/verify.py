@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from origin.transcode.encoding.ladder import VideoRung
+from origin.transcode.encoding.ladder import AV1, VideoRung
 from origin.transcode.encoding.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, sound_segments
 from origin.transcode.failure import FailureKind, inconsistent
+from origin.transcode.media.av1 import begins_with_key_frame
 from origin.transcode.media.avc import CHROMA_420, Opening, opening
 from origin.transcode.media.initsegment import Header
 from origin.transcode.media.isobmff import NotIsoBmff, SegmentFacts
@@ -24,16 +25,21 @@ def check_opening(name: str, facts: SegmentFacts, first_sample: bytes, header: H
     """A segment can be decoded without those before it (EXT-X-INDEPENDENT-SEGMENTS): flags say so, and the picture is an IDR."""
     if not facts.starts_with_sync:
         raise inconsistent(f"{name} does not begin with a keyframe", FailureKind.NO_KEYFRAME)
-    if header.avc is None:
-        return
     try:
-        begins_with = opening(first_sample, header.avc.length_bytes)
+        whole = _is_key_picture(first_sample, header)
     except NotIsoBmff as error:
         raise inconsistent(f"the first picture of {name} cannot be read: {error}", FailureKind.UNREADABLE) from error
-    if begins_with is not Opening.IDR:
+    if not whole:
         raise inconsistent(
             f"{name} is marked as beginning with a keyframe, but its first picture is none", FailureKind.NO_KEYFRAME
         )
+
+
+def _is_key_picture(sample: bytes, header: Header) -> bool:
+    """An IDR picture of H.264, a shown key frame of AV1; every frame of sound. Raises NotIsoBmff."""
+    if header.avc is not None:
+        return opening(sample, header.avc.length_bytes) is Opening.IDR
+    return header.av1 is None or begins_with_key_frame(sample, header.av1)
 
 
 def check_video(header: Header, segments: Sequence[SegmentFacts], rung: VideoRung, timing: Timing) -> None:
@@ -62,14 +68,27 @@ def check_video(header: Header, segments: Sequence[SegmentFacts], rung: VideoRun
 
 def _check_picture(header: Header, rung: VideoRung) -> None:
     announced = (rung.width, rung.height)
-    if header.picture != announced or header.avc is None:
+    if header.picture != announced:
         raise inconsistent(f"its header says {header.picture} instead of {announced}", FailureKind.MISDESCRIBED)
-    for sequence in header.avc.sequences:
-        if (sequence.width, sequence.height) != announced:
-            told = f"its pictures are {sequence.width}x{sequence.height} instead of {rung.width}x{rung.height}"
+    if (header.av1 if rung.codec == AV1 else header.avc) is None:
+        raise inconsistent(f"it is {header.codecs} instead of {rung.codec}", FailureKind.MISDESCRIBED)
+    for size, plain in _pictures(header):
+        if size != announced:
+            told = f"its pictures are {size[0]}x{size[1]} instead of {rung.width}x{rung.height}"
             raise inconsistent(told, FailureKind.MISDESCRIBED)
-        if (sequence.chroma_format, sequence.bit_depth, sequence.progressive) != (CHROMA_420, 8, True):
+        if not plain:
             raise inconsistent("its pictures are not progressive in 8 bit 4:2:0, as every player wants", FailureKind.MISDESCRIBED)
+
+
+def _pictures(header: Header) -> list[tuple[tuple[int, int], bool]]:
+    """Of each parameter set: its pictures' size, and whether they are progressive in 8 bit 4:2:0."""
+    if header.av1 is not None:
+        sequence = header.av1.sequence
+        return [((sequence.width, sequence.height), sequence.chroma_420 and sequence.bit_depth == 8)]
+    found = header.avc.sequences if header.avc is not None else ()
+    return [
+        ((one.width, one.height), (one.chroma_format, one.bit_depth, one.progressive) == (CHROMA_420, 8, True)) for one in found
+    ]
 
 
 def check_sound(header: Header, segments: Sequence[SegmentFacts], timing: Timing) -> None:
