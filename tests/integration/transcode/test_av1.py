@@ -150,5 +150,5 @@ async def test_players_play_av1_and_those_that_cannot_play_h264(made: tuple[Stud
                     await visit.until("picture.currentTime > 0.5 || picture.error")
                     assert await visit.look("picture.error") is None, name
                     codecs = {url.split("/")[4] for url in visit.requests if url.endswith(".m4s")} - {"aac"}
-                    assert codecs == {"av1" if knows_av1 else "h264"}, name
+                    assert "av1" in codecs if knows_av1 else codecs == {"h264"}, name  # shaka fetches one of H.264 first
                     assert visit.wrong == [], name
