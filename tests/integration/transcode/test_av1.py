@@ -111,7 +111,7 @@ PREFER = {
     }"""),
     "shaka": ("master.m3u8", SHAKA, """async (url) => {
       window.player = new shaka.Player();
-      player.configure({ preferredVideoCodecs: ["av01"], streaming: { bufferingGoal: 3 } });
+      player.configure({ preferredVideo: [{ codec: "av01" }], streaming: { bufferingGoal: 3 } });
       await player.attach(picture); await player.load(url); picture.play();
     }"""),
 }  # fmt: skip
