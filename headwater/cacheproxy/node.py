@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,6 +49,8 @@ from headwater.settings.cache import CacheSettings
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Tier
 
+# The disk is written in threads. By default such a thread gives the interpreter up every 5 ms only, and answers wait meanwhile.
+THREADS_TAKE_TURNS_S: Final = 0.0005
 LINGER_S: Final = 1.0  # a client that asks again within it is told that its connection ends; an idle one is closed after it
 WORKER_DRAIN_S: Final = 1.0
 
@@ -59,6 +62,7 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
     With several `workers` this process is the parent, and each of them comes here again with its place.
     """
     raise_file_limit()
+    sys.setswitchinterval(THREADS_TAKE_TURNS_S)
     if context.worker is None and listeners.workers > 1:
         sockets = [listening_socket(address, congestion=listeners.congestion, log=context.log) for address in listeners.addresses]
         async with node_of_workers(context, listeners.workers, sockets, listeners.admin):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 Fields = tuple[tuple[str, str], ...]
@@ -27,6 +28,7 @@ HOP_BY_HOP: Final = frozenset(
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
+_NONE: Final[Mapping[str, str | None]] = MappingProxyType({})
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 
 
@@ -72,18 +74,23 @@ def merged(stored: Fields, newer: Iterable[tuple[str, str]]) -> Fields:
     return without(stored, (name for name, _ in fresh)) + fresh
 
 
-def directives(value: str | None) -> dict[str, str | None]:
+def directives(value: str | None) -> Mapping[str, str | None]:
     """A list of `name[=value]` such as Cache-Control's (RFC 9111 section 5.2): names in lower case, quotes removed.
 
     Of a directive given twice the first counts (section 4.2.1 leaves the choice; the first is what most caches take).
     """
+    return _directives(value) if value else _NONE
+
+
+@lru_cache(maxsize=1024)
+def _directives(value: str) -> Mapping[str, str | None]:
     found: dict[str, str | None] = {}
-    for part in _split_list(value or ""):
+    for part in _split_list(value):
         name, equals, argument = part.partition("=")
         name = name.strip().lower()
         if _TOKEN.match(name) and name not in found:
             found[name] = _unquoted(argument.strip()) if equals else None
-    return found
+    return MappingProxyType(found)
 
 
 def _split_list(value: str) -> list[str]:

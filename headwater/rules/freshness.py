@@ -5,6 +5,7 @@ All times are Unix seconds, all lifetimes and ages seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -22,7 +23,7 @@ HEURISTIC_FRACTION: Final = 0.1  # section 4.2.2
 LONGEST_HEURISTIC_S: Final = 24 * 3600.0
 LONGEST_LIFETIME_S: Final = 2.0**31  # section 1.2.2
 
-Control = dict[str, str | None]
+Control = Mapping[str, str | None]
 
 
 class Storability(StrEnum):

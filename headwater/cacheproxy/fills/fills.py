@@ -53,6 +53,9 @@ from headwater.settings.cache import CacheSettings
 
 # The same parent asked again at once would fail again: a restart takes about this long.
 SAME_PARENT_PAUSE_S: Final = 0.25
+# Followers first: a thread that writes to disk competes with the answers for the interpreter. One turn gives them the bytes, in
+# the next one these are on their way.
+TURNS_OF_FOLLOWERS: Final = 2
 _BAD_ENDS: Final = frozenset((FillState.REFUSED, FillState.CUT_OFF, FillState.CANCELLED))
 
 
@@ -301,6 +304,8 @@ class Fill:
         match end.state:
             case FillState.COMPLETE:
                 self.spool.finish()
+                for _ in range(TURNS_OF_FOLLOWERS):
+                    await asyncio.sleep(0)
                 await self._keep()
             case FillState.CONFIRMED:
                 await self._confirm()

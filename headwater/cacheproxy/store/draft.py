@@ -70,7 +70,7 @@ class Draft:
             write_all(self._open(), end, self.length)
         return self.length + len(end)
 
-    def become(self, path: Path, aside: Path) -> None:
+    def become(self, path: str, aside: str) -> None:
         """Gives the file the name `path` in one step, whatever had it before; `aside` is a free name beside it."""
         with self._lock:
             if self._name is None:

@@ -65,7 +65,7 @@ def footer_bytes(metadata: Metadata) -> int:
     return -(-metadata.size_bytes // CHECKED_BYTES) * CRC.size + len(metadata.to_json()) + _TRAILER.size
 
 
-def open_object(path: Path, key: str | None = None) -> OpenObject:
+def open_object(path: Path | str, key: str | None = None) -> OpenObject:
     """The object under `path`, its footer checked; with a `key`, no other. Raises FileNotFoundError, Damaged or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

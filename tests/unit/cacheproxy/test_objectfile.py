@@ -22,7 +22,7 @@ def write(folder: Path, body: bytes, pieces: int = 1) -> Path:
     for at in range(0, len(body), step):
         draft.append(body[at : at + step])
     size = draft.complete(metadata(len(body)))
-    draft.become(path, folder / "aside")
+    draft.become(str(path), str(folder / "aside"))
     draft.close()
     assert size == path.stat().st_size == len(body) + footer_bytes(metadata(len(body)))
     return path
@@ -83,7 +83,11 @@ def test_what_comes_after_a_drafts_end_reaches_no_other_file(tmp_path: Path) -> 
     draft = Draft(tmp_path)
     draft.close()
     with (tmp_path / "another").open("wb") as another:  # gets the number that the draft had
-        for late in (lambda: draft.append(b"x"), lambda: draft.read(0, 1), lambda: draft.become(tmp_path / "o", tmp_path / "a")):
+        for late in (
+            lambda: draft.append(b"x"),
+            lambda: draft.read(0, 1),
+            lambda: draft.become("o", "a"),
+        ):
             with pytest.raises(OSError, match="closed"):
                 late()
         assert another.tell() == 0
