@@ -184,13 +184,20 @@ def check_token(token: ApiToken, stored: StoredToken | None, needed: Scope, now:
     """
     if stored is None or not hmac.compare_digest(stored.secret_sha256, token.secret_sha256):
         raise TokenRefused(TokenRefusal.UNKNOWN, needed, f"this token is not known here; {_how_to_get(needed)}")
+    return check_kept(token.id, stored, needed, now)
+
+
+def check_kept(token_id: str, stored: StoredToken | None, needed: Scope, now: float) -> StoredToken:
+    """As `check_token`, for what was given to a token whose secret was shown then. Raises TokenRefused."""
+    if stored is None:
+        raise TokenRefused(TokenRefusal.UNKNOWN, needed, f"token {token_id} is not known here; {_how_to_get(needed)}")
     if stored.revoked_at is not None:
-        raise TokenRefused(TokenRefusal.REVOKED, needed, f"token {token.id} was revoked; {_how_to_get(needed)}")
+        raise TokenRefused(TokenRefusal.REVOKED, needed, f"token {token_id} was revoked; {_how_to_get(needed)}")
     if stored.expires_at is not None and now >= stored.expires_at:
-        raise TokenRefused(TokenRefusal.EXPIRED, needed, f"token {token.id} has expired; {_how_to_get(needed)}")
+        raise TokenRefused(TokenRefusal.EXPIRED, needed, f"token {token_id} has expired; {_how_to_get(needed)}")
     if not stored.permits(needed):
         has = ", ".join(sorted(stored.scopes))
-        detail = f"token {token.id} has the scope {has}, this needs {needed}; {_how_to_get(needed)}"
+        detail = f"token {token_id} has the scope {has}, this needs {needed}; {_how_to_get(needed)}"
         raise TokenRefused(TokenRefusal.SCOPE, needed, detail)
     return stored
 

@@ -60,6 +60,10 @@ class Uploads(Settings):
     require_tokens: bool = Field(
         True, description="Whether uploads need an API token; without it anybody who reaches the API may upload."
     )
+    pages: list[Annotated[str, Field(pattern=r"^https?://[^/]+$")]] = Field(
+        [],
+        description="Other sites (`https://host`) whose pages may upload where no token is required; the origin's own may.",
+    )
     part_size: SizeBytes = quantity("8 MiB", description="Part size unless the client chooses.", ge=256 * 1024)
     min_part_size: SizeBytes = quantity("5 MiB", description="Smallest part a client may choose (S3's own floor).")
     max_part_size: SizeBytes = quantity("64 MiB", description="Largest part a client may choose.")

@@ -21,7 +21,7 @@ from origin.api.deleting import DeletingApi
 from origin.api.making import Making
 from origin.api.observed import answering_failures, observing
 from origin.api.pages import page_routes
-from origin.api.permission import Permission
+from origin.api.permission import Permission, own_pages
 from origin.api.playback import Playback
 from origin.api.requests import MAX_DIGESTS_BYTES
 from origin.api.uploading import Uploading
@@ -87,15 +87,19 @@ def api_app(
         middlewares=[observing(log), problems, answering_failures(log)],
         client_max_size=MAX_DIGESTS_BYTES,
     )
-    permission = Permission(catalogue, lambda: snapshot().deployment.origin.uploads.require_tokens)
+    permission = Permission(
+        catalogue,
+        required=lambda: snapshot().deployment.origin.uploads.require_tokens,
+        pages=lambda: own_pages(snapshot().deployment.origin),
+    )
     seen = (views or Views(catalogue, log)).seen
     app.add_routes(Uploading(intake, permission).routes())
-    app.add_routes(dialect_routes(Streams(intake), permission.creator, snapshot().deployment.origin.public_url))
+    app.add_routes(dialect_routes(Streams(intake), permission.creator, permission.still, snapshot().deployment.origin.public_url))
     app.add_routes(Watching(catalogue, Playback(snapshot, stores.ring), stores.published, seen).routes())
     app.add_routes(Making(catalogue, permission).routes())
     deleting = Deleting(catalogue, intake.turns, clock=intake.clock)
     app.add_routes(DeletingApi(deleting, permission, deletion_began or asyncio.Event()).routes())
-    app.add_routes(part_routes(stores.parts, intake.clock))
+    app.add_routes(part_routes(stores.parts, intake.clock, permission.still))
     app.add_routes(page_routes())
     return app
 

@@ -1,6 +1,6 @@
-"""Where clients PUT the parts of their uploads when objects are local files: no catalogue, no session, only the signed URL.
+"""Where clients PUT the parts of their uploads when objects are local files: no session, only the signed URL.
 
-    PUT /objects/uploads/{upload_id}/{number}?size=&expires=&signature=
+    PUT /objects/uploads/{upload_id}/{number}?size=&expires=&token=&signature=
     Content-Digest: sha-256=:base64:                                        (RFC 9530)
 
 204 means that the part is on disk. Everything else is a problem document, and nothing is left of the body.
@@ -13,9 +13,9 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
@@ -35,6 +35,8 @@ PREFLIGHT: Final = {
     "Access-Control-Allow-Headers": "Content-Digest, Content-Type",
     "Access-Control-Max-Age": "86400",
 }
+# Raises Problem when the API token of this id, which the URL was given to, permits nothing any more.
+StillPermits: TypeAlias = Callable[[str | None], Awaitable[None]]
 _SHA256_MEMBER = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):\Z")
 
 
@@ -79,19 +81,26 @@ PART_PUTS = counter(
 PART_BYTES = counter("headwater_origin_part_bytes_total", "Bytes of upload parts stored by the local object store.")
 
 
-def part_routes(part_store: PartStore, clock: Callable[[], float] = time.time) -> list[web.RouteDef]:
+async def every_token_holds(token_id: str | None) -> None:
+    """StillPermits of whoever keeps no tokens."""
+
+
+def part_routes(
+    part_store: PartStore, clock: Callable[[], float] = time.time, still: StillPermits = every_token_holds
+) -> list[web.RouteDef]:
     """The routes of the local store's part URLs; none for a store that takes the parts itself."""
     if not isinstance(part_store, FilePartStore):
         return []
-    endpoint = PartEndpoint(part_store, clock)
+    endpoint = PartEndpoint(part_store, clock, still)
     path = PATH_PREFIX + "{upload_id}/{number}"
     return [web.put(path, endpoint.put), web.options(path, endpoint.options)]
 
 
 class PartEndpoint:
-    def __init__(self, store: FilePartStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: FilePartStore, clock: Callable[[], float], still: StillPermits) -> None:
         self._store = store
         self._clock = clock
+        self._still = still
 
     async def options(self, request: web.Request) -> web.Response:
         return web.Response(status=204, headers=PREFLIGHT)
@@ -99,9 +108,11 @@ class PartEndpoint:
     async def put(self, request: web.Request) -> web.Response:
         try:
             link = self._link(request)
+            await self._still(link.token_id)
             await self._receive(request, link)
         except Problem as problem:
             PART_PUTS.labels(problem.kind).inc()
+            problem.headers.update(CORS)
             return problem.response()
         PART_PUTS.labels(PartOutcome.STORED).inc()
         PART_BYTES.inc(link.size_bytes)
@@ -115,6 +126,7 @@ class PartEndpoint:
                 request.match_info["number"],
                 size,
                 expires,
+                _only(request, "token"),
                 signature,
                 self._store.secret,
                 self._clock(),

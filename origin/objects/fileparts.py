@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +20,8 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -70,13 +72,22 @@ class FilePartStore:
     async def begin(self, upload_id: str) -> None:
         await in_thread(self._folder(upload_id).mkdir, parents=True, exist_ok=True)
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
-        link = PartLink(check_upload_id(upload_id), number, size_bytes, int(expires_at) + _ROUND_UP)
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float, token_id: str | None = None) -> str:
+        link = PartLink(check_upload_id(upload_id), number, size_bytes, int(expires_at) + _ROUND_UP, token_id)
         return link.url(self._base_url, self.secret)
 
-    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+    async def signed(
+        self,
+        upload_id: str,
+        number: int,
+        size_bytes: int,
+        expires_at: float,
+        digests: PartDigests,
+        token_id: str | None = None,
+    ) -> PartRequest:
         digest = base64.b64encode(bytes.fromhex(digests.sha256)).decode("ascii")
-        return PartRequest(self.part_url(upload_id, number, size_bytes, expires_at), {"Content-Digest": f"sha-256=:{digest}:"})
+        url = self.part_url(upload_id, number, size_bytes, expires_at, token_id)
+        return PartRequest(url, {"Content-Digest": f"sha-256=:{digest}:"})
 
     async def receive(self, link: PartLink, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         """Stores a part's body; returns when it is on disk under its name.
@@ -186,24 +197,60 @@ class FilePartStore:
 
 
 def _settle(draft: Path, part: Path) -> None:
-    """Gives the part its name, durably, and drops older versions of it. Only older ones: of two at once, the newest stays."""
+    """Gives the part its name, durably, and drops older versions of it: of two at once, the one that is acknowledged last stays.
+
+    Its time says which is the newest, also after a crash before the others are dropped; a clock that was set back since they came
+    must not make it an older one.
+    """
     try:
-        mine_ns = draft.stat().st_mtime_ns
-        draft.replace(part)
+        folder = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
-        raise UploadNotBegun(part.parent.name) from None  # discarded while the part arrived
-    descriptor = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
+        raise UploadNotBegun(part.parent.name) from None
     try:
-        os.fsync(descriptor)
+        number = part.name.partition(".")[0]
+        with _locked(folder):
+            try:
+                mine_ns = _newer_than_all(draft, part.parent.glob(f"{number}.*"))
+                draft.replace(part)
+            except FileNotFoundError:
+                raise UploadNotBegun(part.parent.name) from None  # discarded while the part arrived
+        os.fsync(folder)
+        with _locked(folder):  # a version that came since, under a name that is looked at here, is newer
+            for other, others_ns in _times_of(part.parent.glob(f"{number}.*")):
+                if other != part and others_ns < mine_ns:
+                    other.unlink(missing_ok=True)
     finally:
-        os.close(descriptor)
-    number = part.name.partition(".")[0]
-    for other in part.parent.glob(f"{number}.*"):
+        os.close(folder)
+
+
+@contextmanager
+def _locked(folder: int) -> Iterator[None]:
+    """Alone in the folder, among the origin's threads and processes."""
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+def _newer_than_all(draft: Path, versions: Iterable[Path]) -> int:
+    """The draft's time, in ns, after it was moved behind the newest of the versions where it was not."""
+    mine_ns = draft.stat().st_mtime_ns
+    newest_ns = max((others_ns for _, others_ns in _times_of(versions)), default=0)
+    if mine_ns <= newest_ns:
+        mine_ns = newest_ns + 1000  # some file systems keep no single nanoseconds
+        os.utime(draft, ns=(mine_ns, mine_ns))
+        with draft.open("rb") as file:
+            os.fsync(file)
+    return mine_ns
+
+
+def _times_of(files: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+    for file in files:
         try:
-            if other != part and other.stat().st_mtime_ns < mine_ns:
-                other.unlink()
+            yield file, file.stat().st_mtime_ns
         except FileNotFoundError:
-            continue
+            continue  # replaced, or discarded, since
 
 
 def _link(source: Path, target: Path, number: int) -> None:

@@ -88,13 +88,24 @@ class PartStore(Protocol):
     async def begin(self, upload_id: str) -> None:
         """From now on parts of this upload are accepted. Also when it was begun before."""
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str | None:
+    def part_url(
+        self, upload_id: str, number: int, size_bytes: int, expires_at: float, token_id: str | None = None
+    ) -> str | None:
         """Absolute URL, signed, to PUT exactly `size_bytes` to, with `Content-Digest` (RFC 9530), until `expires_at` (Unix s).
 
-        None where a URL is signed together with the part's digests: see `signed`.
+        It ends earlier with the API token that it is given to, where the store can know of that (local files). None where a URL
+        is signed together with the part's digests: see `signed`.
         """
 
-    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+    async def signed(
+        self,
+        upload_id: str,
+        number: int,
+        size_bytes: int,
+        expires_at: float,
+        digests: PartDigests,
+        token_id: str | None = None,
+    ) -> PartRequest:
         """Permission to PUT the body that has these digests, and no other. Raises DigestsUnknown."""
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:

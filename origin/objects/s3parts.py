@@ -56,11 +56,20 @@ class S3PartStore:
     async def begin(self, upload_id: str) -> None:
         check_upload_id(upload_id)  # the multipart upload begins with the first part that is signed
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> None:
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float, token_id: str | None = None) -> None:
         """None: what is not known yet cannot be signed. Ask with the digests."""
         check_upload_id(upload_id)
 
-    async def signed(self, upload_id: str, number: int, size_bytes: int, expires_at: float, digests: PartDigests) -> PartRequest:
+    async def signed(
+        self,
+        upload_id: str,
+        number: int,
+        size_bytes: int,
+        expires_at: float,
+        digests: PartDigests,
+        token_id: str | None = None,
+    ) -> PartRequest:
+        """The URL holds until it expires, whatever becomes of the token: S3 knows nothing of it."""
         if not digests.md5:
             raise DigestsUnknown("the MD5 of the part is needed: the store checks what arrives by Content-MD5")
         md5 = base64.b64encode(bytes.fromhex(digests.md5)).decode("ascii")

@@ -106,7 +106,10 @@ class Intake:
         arrived = {part.number: part for part in await self.finishing.present(upload)}
         if (await find_upload(self.catalogue, creator, video_id)).completed_at is not None:
             await self.parts.discard(upload.id)  # completed meanwhile: what was begun again above is not left behind
-        parts = tuple(self._part_state(upload, number, arrived.get(number), expires_at) for number in plan_of(upload).numbers())
+        parts = tuple(
+            self._part_state(upload, number, arrived.get(number), expires_at, creator.token_id)
+            for number in plan_of(upload).numbers()
+        )
         return UploadState(video_id, upload.part_size_bytes, parts, expires_at)
 
     async def sign(self, creator: Creator, video_id: VideoId, said: Mapping[int, PartDigests]) -> UploadState:
@@ -127,7 +130,7 @@ class Intake:
         signed = []
         for number, digests in sorted(said.items()):
             try:
-                request = await self.parts.signed(upload.id, number, plan.size_of(number), expires_at, digests)
+                request = await self.parts.signed(upload.id, number, plan.size_of(number), expires_at, digests, creator.token_id)
             except DigestsUnknown as error:
                 raise UploadRefused(Refusal.DIGESTS, f"part {number}: {error}") from error
             signed.append(PartState(number, plan.size_of(number), request.url, False, None, request.headers))
@@ -195,10 +198,12 @@ class Intake:
             raise UploadRefused(Refusal.NOT_IN_PARTS, detail)
         return upload
 
-    def _part_state(self, upload: Upload, number: int, arrived: ArrivedPart | None, expires_at: int) -> PartState:
+    def _part_state(
+        self, upload: Upload, number: int, arrived: ArrivedPart | None, expires_at: int, token_id: str | None
+    ) -> PartState:
         size_bytes = plan_of(upload).size_of(number)
         here = arrived is not None and arrived.size_bytes == size_bytes
-        url = self.parts.part_url(upload.id, number, size_bytes, expires_at)
+        url = self.parts.part_url(upload.id, number, size_bytes, expires_at, token_id)
         return PartState(number, size_bytes, url, here, (arrived.sha256 or None) if arrived is not None and here else None)
 
 

@@ -113,6 +113,68 @@ async def test_a_deployment_may_do_without_tokens(deployment: Deployment) -> Non
         assert (await api.creator.begin(5)).status == 201
 
 
+@pytest.mark.parametrize(
+    ("page", "status"),
+    [
+        (None, 201),  # no browser
+        ("http://127.0.0.1:{port}", 201),
+        ("https://studio.example", 201),
+        ("https://elsewhere.example", 403),
+        ("http://studio.example", 403),  # another origin than with https
+        ("null", 403),
+    ],
+)
+async def test_without_tokens_only_our_own_pages_and_listed_ones_may_upload(
+    deployment: Deployment, page: str | None, status: int
+) -> None:
+    """A user's browser sends to us whatever a page of any site tells it to."""
+    limits = deployment.origin.uploads.model_copy(update={"require_tokens": False, "pages": ["https://studio.example"]})
+    origin = deployment.origin.model_copy(update={"uploads": limits})
+    async with running_api(deployment.model_copy(update={"origin": origin})) as api:
+        del api.creator.session.headers["Authorization"]  # type: ignore[attr-defined]
+        said = {"Origin": page.format(port=deployment.origin.api.listen.port)} if page else {}
+        by_parts = await api.creator.ask("POST", "/api/v1/videos", json=SAID, headers=said)
+        by_session = await api.creator.ask("POST", "/upload/youtube/v3/videos?uploadType=resumable", data=b"", headers=said)
+        assert (by_parts.status, by_session.status) == (status, 200 if status == 201 else 403)
+        assert status == 201 or by_parts.problem == by_session.problem == "page-foreign"
+
+
+async def test_part_urls_and_sessions_end_with_the_token_that_they_were_given_to(api: RunningApi) -> None:
+    """They are permissions by themselves: without this they would outlive the token by hours."""
+    phone, desk = [await token_of(api, "ann", Scope.UPLOAD) for _ in range(2)]
+    begun = await begin_as(api, phone)
+    [part] = begun.body["upload"]["parts"]
+    session_path = "/upload/youtube/v3/videos?uploadType=resumable"
+    session = await api.creator.ask("POST", session_path, data=b"", headers=bearer(phone))
+    async with writing(api.catalogue) as connection:
+        assert await revoke_token(connection, phone.id, time.time())
+    before = value("headwater_origin_part_puts_total", outcome="token-revoked")
+    refused = await api.creator.put(part, b"bytes")
+    assert (refused.status, refused.problem) == (403, "token-revoked")
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+    assert value("headwater_origin_part_puts_total", outcome="token-revoked") == before + 1
+    no_more = await api.creator.ask("PUT", session.headers["Location"], data=b"bytes", headers={"Authorization": ""})
+    assert (no_more.status, no_more.problem) == (403, "token-revoked")
+
+    # Another token's id in the URL is another URL; one of the same creator gets a URL of its own, and goes on.
+    assert (await api.creator.put(part | {"url": part["url"].replace(phone.id, desk.id)}, b"bytes")).problem == "signature-wrong"
+    state = await api.creator.ask("GET", f"/api/v1/videos/{begun.body['video_id']}/upload", headers=bearer(desk))
+    assert (await api.creator.put(state.body["parts"][0], b"bytes")).status == 204
+
+
+async def test_a_token_that_held_a_moment_ago_is_not_looked_up_for_every_part(api: RunningApi) -> None:
+    begun = await begin_as(api, token := await token_of(api, "ann", Scope.UPLOAD))
+    [part] = begun.body["upload"]["parts"]
+    assert (await api.creator.put(part, b"bytes")).status == 204
+    async with writing(api.catalogue) as connection:
+        assert await revoke_token(connection, token.id, time.time())
+    answers = [await api.creator.put(part, b"bytes")]
+    async with asyncio.timeout(20):
+        while answers[-1].status == 204:  # believed for BELIEVED_S
+            answers.append(await api.creator.put(part, b"bytes"))
+    assert answers[-1].problem == "token-revoked"
+
+
 async def test_the_catalogue_holds_no_secret(api: RunningApi) -> None:
     async with reading(api.catalogue) as connection:
         rows = (await connection.execute(select(api_tokens))).mappings().all()

@@ -65,8 +65,8 @@ class DyingPartStore:
         await self._store.begin(upload_id)
         self._die("begin", after=True)
 
-    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float) -> str:
-        return self._store.part_url(upload_id, number, size_bytes, expires_at)
+    def part_url(self, upload_id: str, number: int, size_bytes: int, expires_at: float, token_id: str | None = None) -> str:
+        return self._store.part_url(upload_id, number, size_bytes, expires_at, token_id)
 
     async def arrived(self, upload_id: str) -> list[ArrivedPart]:
         return await self._store.arrived(upload_id)

@@ -5,7 +5,7 @@
     DELETE the session
 
 The session's URL is a permission by itself, as at Google: clients send no token there. It holds 256 random bits, of which the
-catalogue has the digest.
+catalogue has the digest, and ends with the token that began it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from headwater.rules.names import InvalidName, parse_video_id
 from headwater.runtime.problems import Problem
 from origin.catalogue.schema import Dialect
+from origin.objects.endpoint import StillPermits
 from origin.uploads.beginning import Wanted
 from origin.uploads.creator import Creator
 from origin.uploads.dialects.bodies import NO_STORE, PREFLIGHT, Permit, body_of, interrupted, route, wrong_field
@@ -55,9 +56,10 @@ class VideoResource(BaseModel):
 class YouTube:
     """`base_url` is the one under which clients reach the API."""
 
-    def __init__(self, streams: Streams, permit: Permit, base_url: str) -> None:
+    def __init__(self, streams: Streams, permit: Permit, still: StillPermits, base_url: str) -> None:
         self._streams = streams
         self._permit = permit
+        self._still = still
         self._base_url = base_url.rstrip("/")
 
     def routes(self) -> list[web.RouteDef]:
@@ -92,7 +94,7 @@ class YouTube:
             filename=snippet.title,
             content_type=request.headers.get("X-Upload-Content-Type"),
         )
-        kept = {"session_sha256": _digest(secret), "snippet": snippet.model_dump()}
+        kept = {"session_sha256": _digest(secret), "token_id": creator.token_id, "snippet": snippet.model_dump()}
         state = await self._streams.begin(creator, Wanted(video, Dialect.YOUTUBE, said=json.dumps(kept)))
         location = f"{self._base_url}{PATH}?uploadType=resumable&upload_id={state.video_id}.{secret}"
         headers = {"Location": location, "X-GUploader-UploadID": state.video_id, "Headwater-Video": state.video_id, **NO_STORE}
@@ -123,16 +125,21 @@ class YouTube:
         return web.Response(status=204, headers=NO_STORE)
 
     async def _session(self, request: web.Request) -> tuple[Creator, StreamState]:
-        """Whoever has the session's URL acts for its creator. Raises UploadRefused for one that is none."""
+        """Whoever has the session's URL acts for its creator, while the token holds that began it.
+
+        Raises UploadRefused for a URL that is none, Problem for a token that was revoked or has expired.
+        """
         text, _, secret = request.query.get("upload_id", "").partition(".")
         try:
             video_id = parse_video_id(text)
         except InvalidName:
             raise _no_session() from None
         upload = await self._streams.upload(Creator(None, manages=True), video_id)
-        expected = str(json.loads(upload.said or "{}").get("session_sha256", ""))
+        kept = json.loads(upload.said or "{}")
+        expected = str(kept.get("session_sha256", ""))
         if upload.dialect is not Dialect.YOUTUBE or not hmac.compare_digest(_digest(secret), expected):
             raise _no_session()
+        await self._still(kept.get("token_id"))
         creator = Creator(upload.creator, manages=False)
         return creator, await self._streams.state(creator, video_id)
 

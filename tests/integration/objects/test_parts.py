@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -119,6 +120,21 @@ async def test_an_upload_with_parts_missing_is_not_completed(place: Place) -> No
     with pytest.raises(ObjectNotFound):
         await place.objects.stat("masters/v")
     assert await place.parts.arrived(UPLOAD) == arrived
+
+
+async def test_the_last_version_of_a_part_counts_also_when_the_clock_was_set_back_meanwhile(local: Place) -> None:
+    assert isinstance(local.parts, FilePartStore)
+    await local.send(1, PARTS[0])
+    [earlier] = (local.parts._uploads / UPLOAD).glob("1.*")
+    in_an_hour_ns = time.time_ns() + 3600 * 10**9  # as the clock said before it was set back
+    os.utime(earlier, ns=(in_an_hour_ns, in_an_hour_ns))
+    kept = earlier.with_name("copy")
+    os.link(earlier, kept)
+    await local.send(1, PARTS[0][::-1])
+    newer = hashlib.sha256(PARTS[0][::-1]).hexdigest()
+    assert [part.sha256 for part in await local.parts.arrived(UPLOAD)] == [newer]
+    kept.rename(earlier)  # as if killed before the earlier one was dropped
+    assert [part.sha256 for part in await local.parts.arrived(UPLOAD)] == [newer]
 
 
 async def test_a_discarded_upload_leaves_nothing(place: Place) -> None:
