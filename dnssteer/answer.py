@@ -46,7 +46,9 @@ class Signing(Protocol):
 
     def signed(self, query: Query, sections: Sections, zone: Zone, now: float) -> Sections: ...
 
-    def keys(self, zone: Zone) -> dns.rrset.RRset: ...
+    def key_records(self, kind: int, zone: Zone) -> dns.rrset.RRset | None:
+        """The zone's set DNSKEY, CDS or CDNSKEY; None for another type."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,9 @@ def _answered(query: Query, asker: Asker, zone: Zone, world: World, policy: Poli
     records = zone.names.get(question.name)
     if records is None:
         return Sections(Outcome.NXDOMAIN, authority=(zone.soa,)), None
-    if question.qtype == dns.rdatatype.DNSKEY and policy.signing is not None and question.name == zone.origin:
-        return _of(question, (policy.signing.keys(zone),), zone), None
     known = records.get(question.qtype)
+    if policy.signing is not None and question.name == zone.origin:
+        known = policy.signing.key_records(question.qtype, zone) or known
     sections = _of(question, (known,) if known else (), zone, has_data=any(records.values()))
     if question.qtype == NS and sections.answer:
         sections = replace(sections, additional=tuple(_glue(zone)))

@@ -35,3 +35,12 @@ REDIRECTS = counter(
 UNSENT = counter("headwater_dns_unsent_total", "Replies that the kernel did not take, such as to a network without a route.")
 GEO_BUILT = gauge("headwater_dns_geo_database_built_seconds", "When the database of networks in use was made (unix time).")
 STEERING_MANIFESTS = counter("headwater_steering_manifests_total", "Steering manifests given at the door, by region.", ["region"])
+ZONE_KEYS = gauge(
+    "headwater_dns_zone_keys", "Keys of the signed zone, by role (ksk, zsk) and by state of their rollover.", ["role", "state"]
+)
+KEY_STEPS = counter("headwater_dns_key_steps_total", "Steps of key rollovers made by this server.", ["role", "step"])
+KEY_TROUBLES = counter(
+    "headwater_dns_key_troubles_total",
+    "Looks at the zone's keys that failed (the keys read before stay in use), and questions to the parent without an answer.",
+    ["what"],
+)

@@ -9,7 +9,7 @@ from typing import Final
 
 import dns.rdatatype
 
-from dnssteer.answer import Asker, Policy, Reply, Signing, answer
+from dnssteer.answer import Asker, Policy, Reply, answer
 from dnssteer.batches import key_bytes_for
 from dnssteer.cookies import Judged, Shown
 from dnssteer.memory import ID_BYTES, NAME_AT, Memory
@@ -17,8 +17,10 @@ from dnssteer.metrics import ANSWER_SECONDS, COOKIES, LIMITED, QUERIES, REMEMBER
 from dnssteer.query import read_header
 from dnssteer.ratelimit import ERRORS, Counts, Limits, RateLimiter, Verdict
 from dnssteer.reply import PLAIN_PAYLOAD_BYTES, Outcome, bare_reply, truncated_reply
+from dnssteer.signing import OnlineSigning
 from dnssteer.variants import REMEMBERED_OUTCOMES, varied
 from dnssteer.zone import IpAddress, Zone, zone_of
+from dnssteer.zonekeys import KeySet
 from headwater.rules.steering import World, region_of
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import TALLIES
@@ -86,7 +88,7 @@ class Responder:
         log: Log,
         *,
         secrets: tuple[bytes, ...] = (),
-        signing: Signing | None = None,
+        signing: OnlineSigning | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
@@ -108,6 +110,12 @@ class Responder:
         self.view = View(snapshot, self.key_bytes)
         self.view.made_at = self._clock()
         self._policy = Policy(self._secrets, self.view.require_cookies, self._signing)
+
+    def use_keys(self, keys: KeySet) -> None:
+        """Signs with `keys` from now on; what others signed is forgotten. Only for a responder that signs."""
+        assert self._signing is not None
+        self._signing.keys = keys
+        self.use(self.snapshot)
 
     def close(self) -> None:
         """Counts for the last time."""

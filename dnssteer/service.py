@@ -8,13 +8,15 @@ from functools import partial
 
 from dnssteer.contentsteering import ContentSteering
 from dnssteer.door import Routes, serve_door
+from dnssteer.keykeeper import KeyKeeper, timing_of
 from dnssteer.metrics import GEO_BUILT
 from dnssteer.overhttps import DnsOverHttps
 from dnssteer.redirects import Redirects
 from dnssteer.responder import Responder
 from dnssteer.secretfile import cookie_secrets
-from dnssteer.signing import OnlineSigning, key_folder, zone_key
+from dnssteer.signing import OnlineSigning
 from dnssteer.sockets import serve_dns
+from dnssteer.zonekeys import ZoneKeys, key_folder
 from headwater.runtime.enrolment.adminsite import serve_admin
 from headwater.runtime.httpsite import CannotStart, admin_app
 from headwater.runtime.node import NodeContext, following_snapshots
@@ -34,7 +36,8 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
             raise CannotStart(str(error)) from error
     async with following_snapshots(context) as follower:
         secrets = cookie_secrets(context.deployment.data / "dns" / "cookie-secrets")
-        signing = OnlineSigning(zone_key(key_folder(context.deployment), context.deployment.zone)) if settings.dnssec else None
+        keys = ZoneKeys(key_folder(context.deployment), context.deployment.zone) if settings.dnssec else None
+        signing = OnlineSigning(keys.current, round(settings.rollover.key_ttl)) if keys is not None else None
         responder = Responder(follower.current, context.log, secrets=secrets, signing=signing)
         follower.on_change(responder.use)
         outputs: list[Routes] = [
@@ -48,4 +51,12 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
         admin = serve_admin(app, settings.admin, context.identity, lambda: follower.current)
         async with admin, serve_dns(responder, settings.listen), door, Supervised(context.log) as tasks:
             tasks.start("watch-peers", vantage.watch)
+            if keys is not None:
+                tasks.start("keep-zone-keys", _keeper(context, keys, responder).keep)
             yield
+
+
+def _keeper(context: NodeContext, keys: ZoneKeys, responder: Responder) -> KeyKeeper:
+    settings = context.deployment.dns
+    parents = settings.rollover.parent_servers
+    return KeyKeeper(keys, context.deployment.zone, timing_of(settings), parents, responder.use_keys, context.log)

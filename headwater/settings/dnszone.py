@@ -11,7 +11,8 @@ import dns.rdataclass
 import dns.rdatatype
 from pydantic import BeforeValidator, Field
 
-from headwater.settings.model import Settings
+from headwater.settings.model import Settings, quantity
+from headwater.settings.units import Address, DurationS
 
 # Types that stand for themselves. SOA and NS are the server's own; a CNAME or DNAME would speak for names of others.
 RECORD_TYPES: Final = ("A", "AAAA", "CAA", "HTTPS", "MX", "SRV", "SVCB", "TLSA", "TXT")
@@ -42,6 +43,28 @@ class RateLimit(Settings):
         "dropped. 0 drops all.",
         ge=0,
         le=100,
+    )
+
+
+class KeyRollover(Settings):
+    """How the keys of a signed zone are replaced. Waits follow from the TTLs here and of the zone."""
+
+    zsk_every: DurationS | None = Field(
+        None,
+        description="Age at which the key that signs the zone is replaced; by default only by `headwater dns keys roll zsk`.",
+    )
+    ksk_every: DurationS | None = Field(
+        None,
+        description="Age at which the key that the parent names is replaced; by default when `headwater dns keys roll` says so.",
+    )
+    key_ttl: DurationS = quantity("1 h", description="TTL of the sets DNSKEY, CDS and CDNSKEY.", ge=0, le=86400)
+    propagation: DurationS = quantity(
+        "1 h", description="How long a change of the keys' file may take to reach every server of the zone.", ge=0, le=604_800
+    )
+    parent_servers: list[Address] = Field(
+        [],
+        description="The parent zone's name servers. They are asked, over TCP, whether they have a new key's DS; without them "
+        "`headwater dns keys seen` tells it.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from pydantic import Field
 
 from headwater.settings.cache import CacheSettings
-from headwater.settings.dnszone import RateLimit, Records
+from headwater.settings.dnszone import KeyRollover, RateLimit, Records
 from headwater.settings.geo import Geo
 from headwater.settings.limits import Limits
 from headwater.settings.listening import ProxyProtocol, TierTls, Tls
@@ -147,6 +147,7 @@ class Dns(Settings):
         False,
         description="Whether answers are signed (DNSSEC, ECDSA P-256). `headwater dns ds` prints the record for the parent zone.",
     )
+    rollover: KeyRollover = Field(KeyRollover(), description="How the keys of a signed zone are replaced.")
     require_cookies: bool = Field(
         False,
         description="Whether UDP clients that speak DNS cookies must show a valid one (RFC 7873): BADCOOKIE, or TCP, for others.",

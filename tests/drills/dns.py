@@ -17,10 +17,10 @@ import dns.edns
 import dns.message
 import dns.opcode
 import structlog
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from dnssteer.responder import Responder
-from dnssteer.signing import OnlineSigning, ZoneKey
+from dnssteer.signing import OnlineSigning
+from dnssteer.zonekeys import new_keys
 from headwater.settings.dnszone import RateLimit
 from headwater.settings.snapshot import Snapshot
 from tests.support.deployments import LAB, load_deployment
@@ -92,7 +92,7 @@ def responders() -> list[Responder]:
         unlimited = {"rate_limit": RateLimit(answers=0, errors=0), "require_cookies": require}
         deployment = deployment.model_copy(update={"dns": deployment.dns.model_copy(update=unlimited)})
         snapshot = Snapshot(version=1, deployment=deployment)
-        signing = OnlineSigning(ZoneKey(ec.generate_private_key(ec.SECP256R1()))) if require else None
+        signing = OnlineSigning(new_keys(time.time()), 3600) if require else None
         made.append(Responder(snapshot, structlog.get_logger(), secrets=(bytes(range(16)),), signing=signing))
     return made
 

@@ -23,12 +23,13 @@ import pytest
 import structlog
 
 from dnssteer.responder import Responder
-from dnssteer.signing import OnlineSigning, ZoneKey, zone_key
+from dnssteer.signing import OnlineSigning
 from dnssteer.sockets import serve_dns
+from dnssteer.zonekeys import KeySet, ZoneKeys
 from headwater.rules.addresses import Address
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
-from tests.support.deployments import free_port
+from tests.support.validating import validating
 
 LOG = structlog.get_logger()
 ORIGIN = dns.name.from_text("cdn.test")
@@ -37,19 +38,19 @@ ORIGIN = dns.name.from_text("cdn.test")
 @dataclass
 class Server:
     address: Address
-    key: ZoneKey
+    keys: KeySet
     responder: Responder
     folder: Path
 
 
 @pytest.fixture
 async def server(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Server]:
-    key = zone_key(tmp_path / "keys", "cdn.test")
+    keys = ZoneKeys(tmp_path / "keys", "cdn.test").current
     records = {"a.b": {"TXT": ['"deep"']}}
     deployment = deployment.model_copy(update={"dns": deployment.dns.model_copy(update={"dnssec": True, "records": records})})
-    responder = Responder(Snapshot(version=1, deployment=deployment), LOG, signing=OnlineSigning(key))
+    responder = Responder(Snapshot(version=1, deployment=deployment), LOG, signing=OnlineSigning(keys, 3600))
     async with serve_dns(responder, deployment.dns.listen):
-        yield Server(deployment.dns.listen, key, responder, tmp_path)
+        yield Server(deployment.dns.listen, keys, responder, tmp_path)
 
 
 async def asked(server: Server, name: str, kind: str, subnet: str | None = None) -> dns.message.Message:
@@ -60,10 +61,11 @@ async def asked(server: Server, name: str, kind: str, subnet: str | None = None)
 
 
 async def test_every_set_of_every_answer_is_signed_by_the_key(server: Server) -> None:
-    keys = {ORIGIN: dns.rrset.from_rdata(ORIGIN, 3600, server.key.record)}
+    keys = {ORIGIN: server.keys.records(dns.rdatatype.DNSKEY, ORIGIN, 3600)}
     questions = [
         ("v3fa.cdn.test", "A"), ("V3FA.cdn.TEST", "A"), ("v3fa.cdn.test", "AAAA"), ("v3fa.cdn.test", "ANY"), ("cdn.test", "SOA"),
-        ("cdn.test", "NS"), ("cdn.test", "DNSKEY"), ("cdn.test", "DS"), ("a.b.cdn.test", "TXT"), ("b.cdn.test", "TXT"),
+        ("cdn.test", "NS"), ("cdn.test", "DNSKEY"), ("cdn.test", "DS"), ("cdn.test", "CDS"),
+        ("cdn.test", "CDNSKEY"), ("a.b.cdn.test", "TXT"), ("b.cdn.test", "TXT"),
         ("nothing.cdn.test", "A"), ("x.v3fa.cdn.test", "A"), ("x.y.z.cdn.test", "A"), ("v3fa.cdn.test", "NSEC"),
     ]  # fmt: skip
     for name, kind in questions:
@@ -84,52 +86,8 @@ async def test_who_does_not_ask_for_signatures_gets_none(server: Server) -> None
 
 @asynccontextmanager
 async def unbound(server: Server) -> AsyncIterator[dns.resolver.Resolver]:
-    """A validating resolver that trusts the zone's key, and sends client subnets."""
-    port, config = free_port(), server.folder / "unbound.conf"
-    config.write_text(
-        f"""
-server:
-  module-config: "subnetcache validator iterator"
-  interface: 127.0.0.1@{port}
-  access-control: 127.0.0.0/8 allow
-  do-not-query-localhost: no
-  do-daemonize: no
-  use-syslog: no
-  chroot: ""
-  username: ""
-  pidfile: "{server.folder}/unbound.pid"
-  val-log-level: 2
-  local-zone: "test." nodefault
-  rrset-roundrobin: no
-  qname-minimisation: yes
-  aggressive-nsec: yes
-  send-client-subnet: 127.0.0.0/8
-  client-subnet-always-forward: yes
-  trust-anchor: "{server.key.delegation(ORIGIN)}"
-stub-zone:
-  name: cdn.test
-  stub-addr: {server.address.host}@{server.address.port}
-remote-control:
-  control-enable: no
-"""
-    )
-    process = await asyncio.create_subprocess_exec("unbound", "-d", "-c", str(config), stderr=asyncio.subprocess.DEVNULL)
-    try:
-        resolver_address = ("127.0.0.1", port)
-        probe = dns.message.make_query("cdn.test", "SOA")
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await dns.asyncquery.tcp(probe, resolver_address[0], 2, port)
-                    break
-                except OSError:
-                    await asyncio.sleep(0.05)
-        resolver = dns.resolver.Resolver(configure=False)
-        resolver.nameservers, resolver.port = ["127.0.0.1"], port
+    async with validating(server.folder, server.keys.delegation(ORIGIN, 3600), {"cdn.test": server.address}) as resolver:
         yield resolver
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 VALIDATED = [
@@ -138,7 +96,8 @@ VALIDATED = [
     ("V0aB.cdn.test", "A", dns.rcode.NOERROR, 2),
     ("v3fa.cdn.test", "AAAA", dns.rcode.NOERROR, 0),
     ("cdn.test", "A", dns.rcode.NOERROR, 0),
-    ("cdn.test", "DNSKEY", dns.rcode.NOERROR, 1),
+    ("cdn.test", "DNSKEY", dns.rcode.NOERROR, 2),
+    ("cdn.test", "CDS", dns.rcode.NOERROR, 1),
     ("a.b.cdn.test", "TXT", dns.rcode.NOERROR, 1),
     ("b.cdn.test", "TXT", dns.rcode.NOERROR, 0),
     ("nothing.cdn.test", "A", dns.rcode.NXDOMAIN, 0),
@@ -167,7 +126,7 @@ async def test_unbound_finds_all_of_it_authentic(server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("unbound") is None, reason="unbound is not installed")
 async def test_unbound_refuses_what_another_key_signed(server: Server) -> None:
-    other = zone_key(server.folder / "other", "cdn.test")
+    other = ZoneKeys(server.folder / "other", "cdn.test").current
     async with unbound(Server(server.address, other, server.responder, server.folder)) as resolver:
         reply = await dns.asyncquery.tcp(dns.message.make_query("v3fa.cdn.test", "A"), "127.0.0.1", 10, resolver.port)
         assert reply.rcode() == dns.rcode.SERVFAIL
@@ -175,7 +134,7 @@ async def test_unbound_refuses_what_another_key_signed(server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("delv") is None, reason="delv (bind9-dnsutils) is not installed")
 async def test_delv_validates_answers_and_denials(server: Server) -> None:
-    record = server.key.record.to_text().split(maxsplit=3)
+    record = server.keys.of_keys[0].record.to_text().split(maxsplit=3)
     anchor = server.folder / "anchor.conf"
     anchor.write_text(
         f'trust-anchors {{ "cdn.test." static-key {record[0]} {record[1]} {record[2]} "{"".join(record[3].split())}"; }};'
