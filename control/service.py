@@ -56,7 +56,7 @@ async def _sites(
             questions = NodeQuestions(plane, purger, nodes.who, desk.audit)
             app = questions.add_orders_to(questions.add_to(nodes.app()))
             await sites.enter_async_context(serve_app(app, settings.enrolment.listen, tls=enrolled.identity.server))
-        await sites.enter_async_context(serve_app(control_app(plane, purger, desk, who, api), settings.listen))
+        await sites.enter_async_context(serve_app(control_app(plane, purger, desk, who, api, context.token), settings.listen))
         yield
 
 

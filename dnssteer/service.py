@@ -18,6 +18,7 @@ from dnssteer.signing import OnlineSigning
 from dnssteer.sockets import serve_dns
 from dnssteer.zonekeys import ZoneKeys, key_folder
 from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.forcontrol import for_control
 from headwater.runtime.httpsite import CannotStart, admin_app
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
@@ -47,7 +48,7 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
         ]
         door = serve_door(settings.http, outputs, context.log)
         vantage = Vantage(context.name, lambda: follower.current)
-        app = vantage.add_to(follower.hearing(admin_app()))
+        app = vantage.add_to(for_control(admin_app(), follower))
         admin = serve_admin(app, settings.admin, context.identity, lambda: follower.current)
         async with admin, serve_dns(responder, settings.listen), door, Supervised(context.log) as tasks:
             tasks.start("watch-peers", vantage.watch)

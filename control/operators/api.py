@@ -43,8 +43,10 @@ PAGE_HEADERS: Final = {
 }
 
 
-def control_app(plane: ControlPlane, purger: Purger, desk: Desk, who: Who, enrolment: EnrolmentApi) -> web.Application:
-    """`who` says which node asks for a snapshot or for purges."""
+def control_app(
+    plane: ControlPlane, purger: Purger, desk: Desk, who: Who, enrolment: EnrolmentApi, token: str
+) -> web.Application:
+    """`who` says which node asks for a snapshot or for purges; `token` is control's own."""
     app = admin_app()
     app.middlewares.append(problems)
     app[PLANE] = plane
@@ -55,7 +57,7 @@ def control_app(plane: ControlPlane, purger: Purger, desk: Desk, who: Who, enrol
     app.router.add_post("/api/v1/purge", purge)
     app.router.add_get("/", page)
     app.router.add_get(f"/page/{{name:{'|'.join(map(re.escape, PAGE_PARTS))}}}", page_part)
-    LogsApi(plane).add_to(app)
+    LogsApi(plane, token).add_to(app)
     NodeQuestions(plane, purger, who, desk.audit).add_to(app)
     enrolment.add_to(app)
     return desk.api.add_to(app)

@@ -64,7 +64,7 @@ class Tail:
             return
         end = piece.rfind(b"\n") + 1
         self._offset += end if end or len(piece) < PIECE_BYTES else len(piece)
-        yield from self._told(piece[:end].splitlines(), wanted)
+        yield from told_of(self.node, self.log, piece[:end].splitlines(), wanted)
 
     def _first(self, descriptor: int, size: int, wanted: Filter) -> Iterator[dict[str, Any]]:
         start = max(0, size - LOOK_BACK_BYTES)
@@ -73,13 +73,15 @@ class Tail:
         self._offset = start + end
         whole = piece[:end].splitlines()[1 if start else 0 :]
         if self._last:
-            yield from list(self._told(whole, wanted))[-self._last :]
+            yield from list(told_of(self.node, self.log, whole, wanted))[-self._last :]
 
-    def _told(self, lines: Iterable[bytes], wanted: Filter) -> Iterator[dict[str, Any]]:
-        for line in lines:
-            try:
-                members = json.loads(line)
-            except ValueError:
-                members = {"event": line.decode("utf-8", "replace")}
-            if isinstance(members, dict) and wanted.wants(members):
-                yield {"of": self.node, "log": self.log, "line": members}
+
+def told_of(node: str, log: str, lines: Iterable[bytes], wanted: Filter) -> Iterator[dict[str, Any]]:
+    """The wanted ones among a node's lines, as followers get them."""
+    for line in lines:
+        try:
+            members = json.loads(line)
+        except ValueError:
+            members = {"event": line.decode("utf-8", "replace")}
+        if isinstance(members, dict) and wanted.wants(members):
+            yield {"of": node, "log": log, "line": members}

@@ -29,6 +29,7 @@ from headwater.cacheproxy.store.purgefollower import following_purges
 from headwater.cacheproxy.store.shares import Share
 from headwater.cacheproxy.store.store import Store
 from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.forcontrol import for_control
 from headwater.runtime.httpsite import admin_app, serve_handler
 from headwater.runtime.listener import listening_socket, raise_file_limit
 from headwater.runtime.metrics import exposition
@@ -105,7 +106,11 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
                 WarmApi(proxy.warmer, store, settings.negative_ttl, lambda: snapshots.current).add_to(
                     vantage(
                         add_load_report(
-                            snapshots.hearing(admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"))
+                            for_control(
+                                admin_app(lambda: None if opened.is_set() else "the listeners are not open yet"),
+                                snapshots,
+                                place.index,
+                            )
                         )
                     )
                 )

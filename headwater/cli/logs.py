@@ -72,9 +72,10 @@ def _members(control: Control, query: list[tuple[str, str]], last: int) -> Itera
 
 
 def _show(members: dict[str, Any], *, as_json: bool) -> None:
-    if "absent" in members:
-        if members["absent"]:
-            print(f"Not on control's machine, whose own has their logs: {', '.join(members['absent'])}", file=sys.stderr)
+    if "unreached" in members:
+        print(f"{members['unreached']} cannot be reached for its log, and is asked again: {members['why']}", file=sys.stderr)
+    elif "lost" in members:
+        print(f"{members['of']} logs faster than this is read: {members['lost']} lines are left out", file=sys.stderr)
     elif as_json:
         print(json.dumps(members["line"], ensure_ascii=False), flush=True)
     else:

@@ -10,6 +10,8 @@ import sys
 
 import structlog
 
+from headwater.runtime.recentlines import KeepingHandler
+
 Log = structlog.typing.FilteringBoundLogger
 
 
@@ -37,8 +39,19 @@ def configure_logs(node: str, *, level: int = logging.INFO) -> Log:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, renderer],
         )
     )
+    kept = KeepingHandler()
+    kept.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, kept]
     root.setLevel(level)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -52,7 +52,7 @@ FORWARD_TIMEOUT_S: Final = 60.0
 GATHER_TIMEOUT_S: Final = 600.0  # an order to fetch objects ends when they are there
 _OF_ONE_HOP: Final = ("connection", "keep-alive", "transfer-encoding", "content-length", "server", "expect")
 # Of what a node's admin site offers: what each worker has or does a part of.
-_GATHERED: Final = (("POST", "/warm"), ("GET", "/holdings"), ("POST", "/hottest"))
+_GATHERED: Final = (("POST", "/warm"), ("GET", "/holdings"), ("POST", "/hottest"), ("POST", "/log"))
 _SIGNAL_NAMES: Final = {int(number): number.name for number in signal.Signals}
 
 WORKERS = gauge("headwater_node_workers", "Worker processes of the node that run.")

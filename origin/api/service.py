@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.forcontrol import for_control
 from headwater.runtime.httpsite import admin_app, problems, serve_app
 from headwater.runtime.listener import raise_file_limit
 from headwater.runtime.logs import Log
@@ -131,7 +133,9 @@ async def api_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("remove-deleted-videos", remover.remove_on)
         tasks.start("probe-stores", lambda: report_capabilities(deployment, context.log))
         tasks.start("send-events", lambda: events_leaving(catalogue, deployment.origin.events, context.log))
-        admin = serve_app(follower.hearing(admin_app()), deployment.origin.api.admin)
+        admin = serve_admin(
+            for_control(admin_app(), follower), deployment.origin.api.admin, context.identity, lambda: follower.current
+        )
         async with admin, serve_app(app, deployment.origin.api.listen):
             yield
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from headwater.runtime.metrics import counter
+from headwater.runtime.recentlines import ACCESS
 
 FLUSH_S: Final = 0.2
 # A reader that is stuck for so long loses lines, not the node its memory.
@@ -39,9 +40,11 @@ class AccessLog:
     def flush(self) -> None:
         lines, self._lines = self._lines, []
         write: Callable[[str], int] = (self._out or sys.stdout).write
+        text = "".join(f"{line}\n" for line in lines)
+        ACCESS.add(text)
         try:
             if lines:
-                write("\n".join(lines) + "\n")
+                write(text)
                 (self._out or sys.stdout).flush()
         except (OSError, ValueError):  # closed or full: the byte plane goes on
             LOST.inc(len(lines))

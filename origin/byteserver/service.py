@@ -6,7 +6,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from headwater.runtime.httpsite import admin_app, serve_app, serve_handler
+from headwater.runtime.enrolment.adminsite import serve_admin
+from headwater.runtime.forcontrol import for_control
+from headwater.runtime.httpsite import admin_app, serve_handler
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
 from headwater.runtime.tls import Certificates
@@ -31,7 +33,9 @@ async def byteserver_node(context: NodeContext) -> AsyncIterator[None]:
         tasks.start("move-between-tiers", lambda: mover.move_on(context.deployment.origin.tiers.review))
         handler = ByteHandler(objects, lambda: snapshots.current, tracker.record, access_log, context.log, context.name)
         async with AsyncExitStack() as listeners:
-            await listeners.enter_async_context(serve_app(snapshots.hearing(admin_app()), settings.admin))
+            await listeners.enter_async_context(
+                serve_admin(for_control(admin_app(), snapshots), settings.admin, context.identity, lambda: snapshots.current)
+            )
             await listeners.enter_async_context(serve_handler(handler, settings.listen))
             if settings.tls is not None:
                 certificates = Certificates(settings.tls, context.log)

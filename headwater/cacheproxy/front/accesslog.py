@@ -15,6 +15,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.exchange import Exchange
 from headwater.rules.cachestatus import Outcome
+from headwater.runtime.recentlines import ACCESS
 
 FLUSH_EVERY_S: Final = 0.1
 LINES_AT_MOST: Final = 512  # held back, some 200 KiB; then they are written whatever the time
@@ -80,10 +81,14 @@ class AccessLog:
             self._flush_due.cancel()
             self._flush_due = None
         lines, self._waiting = self._waiting, []
-        if self._stream is None or not lines:
+        if not lines:
+            return
+        text = "".join(map(_text, lines))
+        ACCESS.add(text)
+        if self._stream is None:
             return
         try:
-            self._stream.write("".join(map(_text, lines)))
+            self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             self._stream = None

@@ -7,10 +7,16 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import aiohttp
 
 from control.service import control_node
 from headwater.runtime.nodeprocess import log_files
+from headwater.runtime.nodetoken import NODE_HEADER, read_token
+from shield.service import shield_node
 from tests.support.controlled import Lab, controlled_lab
 from tests.support.deployments import ROOT
 
@@ -52,7 +58,41 @@ async def test_refusals_are_followed_as_they_come_also_over_a_restart_of_control
             process.send_signal(signal.SIGINT)
             _, errors = await process.communicate()
         assert process.returncode == 0
-        assert b"Not on control's machine, whose own has their logs: sin-1" in errors
+        assert b"sin-1 cannot be reached for its log, and is asked again:" in errors
+
+
+async def test_nodes_of_other_machines_are_followed_and_those_out_of_reach_are_named(tmp_path: Path) -> None:
+    """No node here has a log file that control could read."""
+    async with controlled_lab(tmp_path) as lab, control_node(lab.context("control")), shield_node(lab.context("shield-1")):
+        shield = lab.deployment.shields["shield-1"]
+        question = f"{lab.url}/api/v1/logs?node=shield-1&node=iad-1&last=0"
+        async with asyncio.timeout(60), lab.http.get(question, headers=lab.operator) as answer:
+            following = asyncio.create_task(told(answer, lambda one: one.get("of") == "shield-1"))
+            while not following.done():  # lines of before the question are not for it
+                await (await lab.http.get(f"{shield.listen.url}/videos/AAAAAAAAAAA/of-nobody")).release()
+                await asyncio.wait([following], timeout=0.2)
+            assert following.result()["line"]["status"] in (403, 404)
+            assert following.result()["line"]["node"] == "shield-1"
+        async with asyncio.timeout(60), lab.http.get(question, headers=lab.operator) as answer:
+            assert (await told(answer, lambda one: "unreached" in one))["unreached"] == "iad-1"
+
+
+async def test_only_control_may_read_a_nodes_lines(tmp_path: Path) -> None:
+    async with controlled_lab(tmp_path) as lab, control_node(lab.context("control")), shield_node(lab.context("shield-1")):
+        url = f"{lab.deployment.shields['shield-1'].admin.url}/log"
+        for node, status in {"iad-1": 403, "control": 200}.items():
+            headers = {NODE_HEADER: read_token(lab.deployment.data, node)}
+            async with lab.http.post(url, json={"log": "access", "cursors": {}}, headers=headers) as answer:
+                assert answer.status == status
+
+
+async def told(answer: aiohttp.ClientResponse, is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first line for which `is_it`."""
+    async for line in answer.content:
+        if line.strip() and is_it(members := json.loads(line)):
+            found: dict[str, Any] = members
+            return found
+    raise AssertionError("the answer ended")
 
 
 async def test_wrong_questions_are_answered_with_the_cure(tmp_path: Path) -> None:
