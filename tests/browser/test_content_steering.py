@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import yaml
 from aiohttp import web
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from headwater.rules.addresses import Address
 from headwater.runtime.httpsite import serve_app
@@ -52,6 +52,7 @@ PLAYERS = {
     "dash": ("dashjs/dist/modern/umd/dash.all.min.js", PLAY_DASH),
 }
 DRAINED = 0
+SEGMENT_LATE_S = 1.5
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -114,7 +115,12 @@ async def test_players_move_to_another_pop_when_theirs_is_drained_without_a_stal
     await lab.whole_video(video_id)
     playback = await lab.ask(f"/api/v1/videos/{video_id}/playback")
     assert playback["edge"]["name"] == "fra-1"
-    async with quick_steering(lab) as (content, write), visiting(browser) as hls, visiting(browser) as dash:
+    async with (
+        quick_steering(lab) as (content, write),
+        visiting(browser) as hls,
+        visiting(browser) as dash,
+        visiting(browser) as ours,
+    ):
         await until_told(playback["hls"], lambda manifest: manifest["TTL"] == 1)
         visits = {"hls": hls, "dash": dash}
         for name, visit in visits.items():
@@ -122,7 +128,8 @@ async def test_players_move_to_another_pop_when_theirs_is_drained_without_a_stal
             await visit.page.add_script_tag(path=libraries[name])
             await visit.look(WATCH)
             await visit.page.evaluate(PLAYERS[name][1], playback[name])
-        for visit in visits.values():
+        await open_watch_page(ours, lab, video_id)
+        for visit in (*visits.values(), ours):
             await visit.until("picture.currentTime > 2")
             assert set(segment_hosts(visit)) == {"127.0.1.1"}
         content["pops"]["fra"]["weight"] = DRAINED
@@ -142,3 +149,22 @@ async def test_players_move_to_another_pop_when_theirs_is_drained_without_a_stal
             assert door is not None
             asked = {urlsplit(url).netloc for url in visit.requests if "/steering." in url}
             assert f"{door.listen}" in asked, "from the second one on they ask the door"
+        await ours.until("document.querySelector('[data-field=edge]').textContent === 'iad-1'")
+        at = await ours.look("picture.currentTime")
+        await until(lambda: segment_hosts(ours)[-1] == "127.0.2.1")
+        await ours.until(f"picture.currentTime > {at + 4} || picture.error", 40)
+        assert await ours.look("picture.error") is None
+        assert await ours.look("stalls") == [], "our own page stalled"
+        assert "Steered from fra-1 to iad-1" in await ours.page.inner_text("#delivery")
+
+
+async def open_watch_page(visit: Visit, lab: Lab, video_id: str) -> None:
+    """Our own page. Its player would fetch the short clip at once; segments are held back, so that some come later."""
+
+    async def late(route: Route) -> None:
+        await asyncio.sleep(SEGMENT_LATE_S)
+        await route.continue_()
+
+    await visit.page.route("**/*.m4s", late)
+    await visit.page.goto(f"{lab.api}/watch/{video_id}")
+    await visit.look(WATCH)

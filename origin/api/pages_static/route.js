@@ -10,6 +10,9 @@ const ASK_PATIENCE_MS = 3000;
 const AVOID_FOR_MS = 60_000; // an edge that failed is left alone for this long
 const RENEW_AT_LEFT_S = 120; // a grant is renewed when this much of it is left, or a tenth of it if that is less
 const RENEW_RETRY_MS = 10_000;
+const FIRST_LOOK_MS = 2000; // at what the edge says of where to play; later looks come as often as it says
+const LOOK_PATIENCE_MS = 2000;
+const TIMES_HEEDED = 3; // one advice may be ahead of the API; an API that knows better is not asked for ever
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** `url` with everything before `/videos/{id}/` replaced by `base`; other URLs stay as they are. */
@@ -32,7 +35,7 @@ export function renewDelayMs(expiresAt, now) {
   return Math.min(LONGEST_TIMER_MS, Math.max(1000, (left - margin) * 1000));
 }
 
-/** Events: `change` {detail: {reason: "failed" | "renewed", from, to}} after the base changed. */
+/** Events: `change` {detail: {reason: "failed" | "renewed" | "moved", from, to}} after the base changed. */
 export class Route extends EventTarget {
   constructor(videoId, region = null) {
     super();
@@ -45,6 +48,8 @@ export class Route extends EventTarget {
     this._avoided = new Map(); // edge name → until when, ms
     this._moving = null;
     this._timer = 0;
+    this._looking = 0;
+    this._advice = { order: "", heeded: 0 };
   }
 
   /** Asks the API which edge to use. Returns its answer, playable or not. Throws ApiProblem. */
@@ -80,8 +85,55 @@ export class Route extends EventTarget {
     }
   }
 
+  /**
+   * From now on goes where the edge's steering manifest leads, as players do that follow Content Steering: when another edge is to
+   * serve this viewer, as after a drain, the API is asked anew. What is buffered stays; the next request goes elsewhere.
+   */
+  follow() {
+    this._lookIn(FIRST_LOOK_MS);
+  }
+
   close() {
     clearTimeout(this._timer);
+    clearTimeout(this._looking);
+  }
+
+  _lookIn(delayMs) {
+    clearTimeout(this._looking);
+    this._looking = setTimeout(() => this._look(), delayMs);
+  }
+
+  async _look() {
+    let pauseMs = AVOID_FOR_MS;
+    try {
+      const told = await fetch(`${this.base}/videos/${this.videoId}/steering.json`, { signal: AbortSignal.timeout(LOOK_PATIENCE_MS) });
+      if (told.ok) {
+        const { TTL, "PATHWAY-PRIORITY": order } = await told.json();
+        pauseMs = Math.max(1, Number(TTL) || 0) * 1000;
+        if (order[0] !== "." && !this._moving) await this._heed(order);
+      }
+    } catch {
+      // An edge that does not answer is left when a segment fails, not for this.
+    }
+    this._lookIn(pauseMs);
+  }
+
+  async _heed(order) {
+    if (this._advice.order !== String(order)) this._advice = { order: String(order), heeded: 0 };
+    if (this._advice.heeded >= TIMES_HEEDED) return;
+    this._advice.heeded += 1;
+    const from = this.edge;
+    try {
+      const answer = await this._playback();
+      if (answer.status === "playable") this._take(answer);
+    } catch {
+      this._useEdge(order.map((name) => this._known().find((edge) => edge.name === name)).find(Boolean));
+    }
+    if (this.edge.name !== from.name) this._changed("moved", from);
+  }
+
+  _known() {
+    return [this.answer.edge, ...this.answer.alternates];
   }
 
   async _move() {
@@ -100,8 +152,10 @@ export class Route extends EventTarget {
   }
 
   _useAlternate() {
-    const known = [this.answer.edge, ...this.answer.alternates];
-    const next = known.find((edge) => edge.name !== this.edge.name && !this._avoids(edge.name));
+    this._useEdge(this._known().find((edge) => edge.name !== this.edge.name && !this._avoids(edge.name)));
+  }
+
+  _useEdge(next) {
     if (!next) return;
     const address = new URL(this.base);
     this.base = `${address.protocol}//${next.address}${address.pathname}`;

@@ -118,6 +118,7 @@ async function play() {
   if (answer.poster) picture.poster = answer.poster;
   controls.use(player);
   panel.showRoute(route);
+  if (!player.native) route.follow(); // a browser's own HLS player follows the manifest's steering itself
   loadStoryboard(answer.storyboard);
   setInterval(() => panel.showPlayer(player, route, startedS), REFRESH_MS);
   picture.play().catch(() => controls._showState()); // browsers may ask for a gesture first
@@ -134,6 +135,7 @@ function watchPlayer(started) {
   route.addEventListener("change", ({ detail }) => {
     panel.showRoute(route);
     if (detail.reason === "renewed") panel.note("The grant was renewed", picture.currentTime);
+    else if (detail.reason === "moved") panel.note(`Steered from ${detail.from.name} to ${detail.to.name}`, picture.currentTime);
     else panel.note(`${detail.from.name} stopped answering; ${detail.to.name} took over`, picture.currentTime);
   });
 }
