@@ -151,13 +151,14 @@ def _facts(video: Json, api: str) -> list[tuple[str, str]]:
 
 
 def _renditions(video: Json, ready_in_s: dict[str, float]) -> Table:
-    table = Table("codec", "rung", "state", "done", "ready in", "size", "peak", "average", box=None)
+    table = Table("codec", "rung", "state", "done", "ready in", "size", "peak", "average", "vmaf", box=None)
     for one in video["renditions"]:
         size = f"{one['width']}x{one['height']}" if one["width"] else ""
         rates = (_rate(one["bandwidth_bps"]), _rate(one["average_bandwidth_bps"]))
         expected = ready_in_s.get(f"{one['codec']}/{one['rung']}")
         done = (f"{one['progress']:.0%}", "" if expected is None else span(expected))
-        table.add_row(one["codec"], one["rung"], one["state"], *done, size, *rates)
+        quality = f"{one['vmaf']['mean']:.1f} ({one['vmaf']['low']:.1f})" if one.get("vmaf") else ""
+        table.add_row(one["codec"], one["rung"], one["state"], *done, size, *rates, quality)
     return table
 
 

@@ -128,6 +128,13 @@ class Transcode(Settings):
         "nothing else to do; not where masters are at S3.",
     )
     av1: Av1 | None = Field(None, description="AV1 rungs for what becomes popular; without it there are none.")
+    vmaf_samples: int = Field(
+        3,
+        description="Samples (of one GOP each) over which the VMAF of every rung is measured once a video is wholly made, where "
+        "ffmpeg has libvmaf; 0 for none.",
+        ge=0,
+        le=64,
+    )
     segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
     gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
     range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)

@@ -75,7 +75,14 @@ def _rendition(rendition: Rendition) -> Json:
         "codecs": rendition.codecs,
         "bandwidth_bps": rendition.bandwidth_bps,
         "average_bandwidth_bps": rendition.average_bandwidth_bps,
+        "vmaf": _vmaf(rendition),
     }
+
+
+def _vmaf(rendition: Rendition) -> Json | None:
+    if rendition.vmaf_mean is None:
+        return None
+    return {"mean": rendition.vmaf_mean, "low": rendition.vmaf_low, "seconds": rendition.vmaf_seconds}
 
 
 def _manifests(video: Video, route: Route | None) -> Json | None:

@@ -111,6 +111,15 @@ async def record_finished(
         await connection.execute(update(renditions).where(*_one(video_id, codec, rung)).values(**values))
 
 
+async def record_quality(
+    engine: AsyncEngine, video_id: VideoId, codec: str, rung: str, mean: float, low: float, seconds: float
+) -> None:
+    """VMAF over so many seconds of samples."""
+    values = {"vmaf_mean": mean, "vmaf_low": low, "vmaf_seconds": seconds}
+    async with writing(engine) as connection:
+        await connection.execute(update(renditions).where(*_one(video_id, codec, rung)).values(**values))
+
+
 async def record_more(engine: AsyncEngine, video_id: VideoId, planned: Sequence[PlannedRendition], now: float) -> None:
     """Renditions that a video gets besides those that it has. One that is there already stays as it is."""
     async with writing(engine) as connection:

@@ -36,6 +36,9 @@ class Rendition:
     codecs: str | None
     bandwidth_bps: int | None
     average_bandwidth_bps: int | None
+    vmaf_mean: float | None = None
+    vmaf_low: float | None = None
+    vmaf_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ async def _with_renditions(connection: AsyncConnection, rows: Sequence[RowMappin
 
 
 def _rendition(row: RowMapping) -> Rendition:
-    columns = ("codec", "rung", "kind", "progress", "width", "height", "frame_rate", "codecs", "bandwidth_bps")
+    rated = ("codecs", "bandwidth_bps", "vmaf_mean", "vmaf_low", "vmaf_seconds")
+    columns = ("codec", "rung", "kind", "progress", "width", "height", "frame_rate", *rated)
     values: dict[str, Any] = {column: row[column] for column in columns}
     return Rendition(**values, state=RenditionState(row["state"]), average_bandwidth_bps=row["average_bandwidth_bps"])
 

@@ -25,6 +25,12 @@ POPULAR = counter("headwater_transcode_popular_total", "Videos queued for AV1 be
 AV1_POSSIBLE = gauge(
     "headwater_transcode_av1_possible", "1 when AV1 is asked for and ffmpeg can encode it; 0 when it cannot, or nobody asks."
 )
+VMAF = histogram(
+    "headwater_transcode_vmaf",
+    "Mean VMAF of rungs, sampled.",
+    ["codec", "rung"],
+    buckets=(50, 60, 70, 75, 80, 85, 90, 93, 95, 98),
+)
 FIRST_PLAYABLE = histogram(
     "headwater_transcode_first_playable_seconds",
     "From taking a video to its first window being published: viewers can begin.",

@@ -40,7 +40,7 @@ async def s3_lab(bucket: S3Store, tmp_path_factory: pytest.TempPathFactory) -> A
         content["origin"]["masters"] = {**store, "prefix": "masters"}
         content["origin"]["tiers"] = {"hot": {"store": {**store, "prefix": "hot"}}}
         ladder = [{"height": 144, "max_bitrate_kbps": 200}]
-        content["origin"]["transcode"] = {"ladder": ladder, "first_height": 144, "preset": "ultrafast", "poll": "50 ms"}
+        content["origin"]["transcode"] |= {"ladder": ladder, "first_height": 144, "preset": "ultrafast", "poll": "50 ms"}
         content["origin"]["uploads"] = {"part_size": "5 MiB", "min_part_size": "5 MiB"}
 
     with pytest.MonkeyPatch.context() as environment:

@@ -37,7 +37,7 @@ async def origins(postgres: Postgres, tmp_path: Path) -> AsyncIterator[tuple[Lab
             content["origin"]["catalogue"] = {"url": url}
             content["origin"]["masters"] = {"kind": "files", "path": str(objects / "masters")}
             content["origin"]["tiers"] = {"hot": {"store": {"kind": "files", "path": str(objects / "hot")}}}
-            content["origin"]["transcode"] = {
+            content["origin"]["transcode"] |= {
                 "ladder": [{"height": 144, "max_bitrate_kbps": 200}], "first_height": 144, "preset": "ultrafast",
                 "poll": "50 ms", "workers": 1, "lease": f"{LEASE_S} s",
             }  # fmt: skip

@@ -31,7 +31,15 @@ QUICK_LADDER = [Rung(height=144, max_bitrate_kbps=200), Rung(height=240, max_bit
 
 def quick(deployment: Deployment, **changed: Any) -> Deployment:
     """The deployment with a small, fast ladder."""
-    values = {"ladder": QUICK_LADDER, "first_height": 240, "preset": "ultrafast", "poll": 0.05, "range_segments": 2, **changed}
+    values = {
+        "ladder": QUICK_LADDER,
+        "first_height": 240,
+        "preset": "ultrafast",
+        "poll": 0.05,
+        "range_segments": 2,
+        "vmaf_samples": 0,
+        **changed,
+    }
     transcode = deployment.origin.transcode.model_copy(update=values)
     return deployment.model_copy(update={"origin": deployment.origin.model_copy(update={"transcode": transcode})})
 

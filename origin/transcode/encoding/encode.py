@@ -94,7 +94,7 @@ def encode_command(
     last_picture = max(0, math.ceil((report.video_end - report.zero) * timing.frame_rate) - 1)
     from_frame = min(part.first, last_picture)
     start = report.zero + from_frame / timing.frame_rate
-    seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", _seconds(start)] if from_frame and report.seekable else []
+    seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", seconds_text(start)] if from_frame and report.seekable else []
     # A decoder of one thread wastes nothing; where somebody waits, or only one rung is made, it gets as many as the encoder.
     decoding = ["-threads", str(settings.threads)]
     encoded = [rung for rung in rungs if not rung.copied]
@@ -155,7 +155,12 @@ def filter_graph(
 ) -> str:
     """The picture of each moment of the constant grid, in each rung's size. `skipped` frames after `start` are left out."""
     rate = f"{timing.frame_rate.numerator}/{timing.frame_rate.denominator}"
-    steps = [DEINTERLACE, f"setpts=PTS-({_seconds(start)})/TB", f"fps=fps={rate}:start_time=0", "tpad=stop=-1:stop_mode=clone"]
+    steps = [
+        DEINTERLACE,
+        f"setpts=PTS-({seconds_text(start)})/TB",
+        f"fps=fps={rate}:start_time=0",
+        "tpad=stop=-1:stop_mode=clone",
+    ]
     if skipped:
         steps += [f"trim=start_frame={skipped}", "setpts=PTS-STARTPTS"]
     shared = f"[0:{report.video_index}]{','.join(steps)}"
@@ -180,7 +185,8 @@ def _sized(ffmpeg: Ffmpeg, report: ProbeReport, rung: VideoRung) -> str:
     return ",".join([*steps, "setsar=1", "format=yuv420p"])
 
 
-def _seconds(moment: Fraction) -> str:
+def seconds_text(moment: Fraction) -> str:
+    """As ffmpeg's options take it."""
     return f"{float(moment):.6f}"
 
 

@@ -41,6 +41,7 @@ from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.cluster import TaskCluster, threads_for
 from origin.transcode.graph.fair import FairGate, Stage, niceness
 from origin.transcode.graph.journal import Journal, VideoNotes
+from origin.transcode.graph.measuring import measure_rungs
 from origin.transcode.graph.running import TaskRunner
 from origin.transcode.graph.tasks import (
     AUDIO_CODEC,
@@ -114,6 +115,7 @@ class VideoMaking:
         self._log = log.bind(video_id=video_id)
         self._tasks = TaskRunner(shop.cluster, shop.gate, shop.settings.attempts, video_id, notes, self._log)
         self._began = shop.clock()
+        self._whole: list[PackagedRung] = []
         self._window_made = asyncio.Event()  # the first window is encoded: what comes after it may be asked for
         self._underway = asyncio.Event()  # all of the first rung is asked for, so what comes after it may be too
         self._marking = asyncio.Lock()
@@ -141,11 +143,16 @@ class VideoMaking:
             first = await self._first_rung(made, showing)
             others.set()
             running.append(asyncio.create_task(_outcome(partial(self._storyboard, plan, first))))
-            return [failed for failed in await asyncio.gather(*running) if failed is not None]
+            outcomes = await asyncio.gather(*running)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+        shop = self._shop
+        await measure_rungs(
+            shop.engine, settings, self._tasks, self._video_id, self._source, report, plan, self._whole, self._log
+        )
+        return [failed for failed in outcomes if failed is not None]
 
     async def _first_rung(self, made: Inspected, showing: Showing) -> PackagedRung:
         """The lowest useful rung and the sound, shown while they grow and when they are whole."""
@@ -320,6 +327,7 @@ class VideoMaking:
         await self._mark_playable(showing)
         for item in packaged:
             await self._finished(item.rendition)
+        self._whole += packaged
 
     async def _finished(self, rendition: Rendition) -> None:
         facts = FinishedRendition(

@@ -33,6 +33,7 @@ from origin.transcode.graph.cluster import threads_for
 from origin.transcode.graph.fair import Stage, niceness
 from origin.transcode.graph.journal import VideoNotes
 from origin.transcode.graph.making import Workshop, all_or_first_failure, fraction
+from origin.transcode.graph.measuring import measure_rungs
 from origin.transcode.graph.running import TaskRunner
 from origin.transcode.graph.tasks import PackagedRung, Source, run_encode, run_package, run_probe
 from origin.transcode.media.source import Bounds, ProbeReport
@@ -110,6 +111,8 @@ class AddingAv1:
         )  # fmt: skip
         await showing.finish([packaged])
         await self._finished(packaged)
+        shop = self._shop
+        await measure_rungs(shop.engine, settings, self._tasks, self._video_id, self._source, report, plan, [packaged], self._log)
 
     async def _finished(self, packaged: PackagedRung) -> None:
         facts = finished_facts(packaged.rendition)

@@ -19,6 +19,7 @@ from origin.transcode.encoding.audio import SoundSettings, encode_audio
 from origin.transcode.encoding.encode import EncodeSettings, encode_range
 from origin.transcode.encoding.ladder import VideoRung
 from origin.transcode.encoding.plan import FrameRange, SoundWindow, Timing
+from origin.transcode.encoding.quality import Quality, measure_quality
 from origin.transcode.encoding.stills import make_poster, make_storyboard
 from origin.transcode.encoding.work import digest_of, made
 from origin.transcode.failure import FailureKind, TaskFailed
@@ -183,6 +184,20 @@ def run_storyboard(
     folder = made(source.work, digest_of("storyboard", [str(file.parent.parent.name) for file in segments], ffmpeg.build), make)
     sheets = sorted(folder.glob("storyboard_*.jpg"))
     return (*((sheet.name, sheet) for sheet in sheets), (STORYBOARD_INDEX, folder / STORYBOARD_INDEX))
+
+
+def run_quality(
+    source: Source, report: ProbeReport, timing: Timing, largest: VideoRung, packaged: PackagedRung, samples: int, stall_s: float
+) -> Quality:
+    """VMAF of one rung. A few numbers: nothing of it is kept in files."""
+    ffmpeg, files = _ffmpeg(source), dict(packaged.files)
+    segments = [file for name, file in packaged.files if name.endswith(".m4s")]
+    folder = source.work / f".quality.{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    try:
+        return measure_quality(ffmpeg, source.master, report, timing, largest, files[INIT], segments, samples, stall_s, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ffmpeg(source: Source) -> Ffmpeg:

@@ -41,7 +41,7 @@ async def made(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
         pytest.skip("this ffmpeg has no libsvtav1")
     folder = tmp_path_factory.mktemp("av1")
     clip = await asyncio.to_thread(flash_clip, folder / "clip.mp4", seconds=7)
-    deployment = quick(lab_deployment(folder), av1=Av1(after_views=3, within="1 h", preset=12))
+    deployment = quick(lab_deployment(folder), av1=Av1(after_views=3, within="1 h", preset=12), vmaf_samples=1)
     async with studio(deployment) as seen, transcoder(deployment):
         video_id = await seen.upload(VIDEO, clip)
         assert (await seen.job_ended(video_id)).state == JobState.DONE
@@ -79,6 +79,18 @@ async def test_av1_rungs_are_in_both_manifests_beside_those_of_h264(made: tuple[
         decoded = await asyncio.to_thread(decode, folder / rung / "playlist.m3u8")
         assert decoded.clean, decoded.complaints
         assert [len(pictures) for pictures in decoded.video] == [168]
+
+
+async def test_the_quality_of_each_rung_is_measured_where_ffmpeg_can(made: tuple[Studio, dict[str, str]]) -> None:
+    seen, _ = made
+    if not (await asyncio.to_thread(find_ffmpeg, "auto")).measures_vmaf:
+        pytest.skip("this ffmpeg has no libvmaf")
+    rows = await seen.renditions(VideoId(VIDEO))
+    scores = {name: row.vmaf_mean for name, row in rows.items() if row.kind == "video"}
+    assert all(80 < scores[f"{codec}/144p"] < scores[f"{codec}/240p"] <= 100 for codec in ("h264", "av1")), scores
+    assert rows["h264/240p"].vmaf_low <= rows["h264/240p"].vmaf_mean
+    assert rows["h264/240p"].vmaf_seconds == 2.0
+    assert rows["aac/128k"].vmaf_mean is None
 
 
 async def test_what_viewers_had_is_as_it_was(made: tuple[Studio, dict[str, str]]) -> None:

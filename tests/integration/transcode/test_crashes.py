@@ -50,7 +50,7 @@ def slow_config(folder: Path) -> Path:
     file = lab_config(folder)
     content = yaml.safe_load(file.read_text())
     ladder = [{"height": 240, "max_bitrate_kbps": 400}, {"height": 360, "max_bitrate_kbps": 900}]
-    content["origin"]["transcode"] = {"ladder": ladder, "preset": "veryfast", "range_segments": 1, "poll": "50 ms"}
+    content["origin"]["transcode"] |= {"ladder": ladder, "preset": "veryfast", "range_segments": 1, "poll": "50 ms"}
     file.write_text(yaml.safe_dump(content))
     return file
 
