@@ -193,7 +193,7 @@ function drawNode([row, more], node, status, popDrained) {
   row.dataset.health = node.health;
   row.classList.toggle("drained", drained);
   say(part(row, "name"), node.name);
-  drawTags(part(row, "tags"), [drained && "drained", node.restart.length && "restart needed"].filter(Boolean));
+  drawTags(part(row, "tags"), [drained && "drained", node.restart.length && "restart needed", certificateTag(node)].filter(Boolean));
   say(part(row, "health"), node.health);
   say(part(row, "since"), `for ${duration(status.now - node.since)}`);
   say(part(row, "weight"), node.weight === null ? "" : short(node.weight));
@@ -207,7 +207,7 @@ function drawNode([row, more], node, status, popDrained) {
   const version = part(row, "version");
   say(version, node.current ? (node.version === null ? "not used" : "current") : node.version === null ? "none yet" : `behind ${duration(node.lag_s)}`);
   version.classList.toggle("behind", !node.current);
-  drawMore(more.querySelector("dl"), node);
+  drawMore(more.querySelector("dl"), node, status.now);
   const order = more.querySelector(".drain");
   order.hidden = node.role !== "edge";
   if (!order.hidden) drawDrain(order, node.name, status.drained.includes(node.name));
@@ -218,8 +218,23 @@ function drawTags(place, tags) {
   place.replaceChildren(...tags.map((tag) => made("span", tag, "tag")));
 }
 
-function drawMore(list, node) {
+/** What is wrong with a node's certificate, if anything. */
+function certificateTag({ certificate }) {
+  if (!certificate) return null;
+  if (certificate.state === "enrolled") return certificate.late ? "certificate ends soon" : null;
+  return certificate.state === "none" ? "not enrolled" : `certificate ${certificate.state}`;
+}
+
+function certificateFact({ state, expires_at: expires, revoked_at: revoked }, now) {
+  if (state === "none") return "none: not enrolled";
+  if (state === "revoked") return `revoked ${duration(now - revoked)} ago`;
+  if (expires === null) return state;
+  return state === "expired" ? `expired ${duration(now - expires)} ago` : `enrolled, for ${duration(expires - now)} more`;
+}
+
+function drawMore(list, node, now) {
   const facts = [["Serves at", node.address], ["Admin", node.admin], ["Holds snapshot", node.version ?? "none"]];
+  if (node.certificate) facts.push(["Certificate", certificateFact(node.certificate, now)]);
   if (node.error) facts.push(["Last failed check", node.error]);
   if (node.capacity_bps) facts.push(["Capacity", rate(node.capacity_bps)]);
   if (node.traffic) facts.push(["Since its start", `${short(node.traffic.requests_total)} requests, ${size(node.traffic.sent_bytes_total)} sent`]);

@@ -68,6 +68,8 @@ def rendered(tree: dict[str, Any]) -> Iterable[Table | Text]:
     for node in nodes:
         if node["error"]:
             yield Text(f"{node['name']}: last failed check: {node['error']}", style="red")
+        if (trouble := _certificate(node["certificate"], tree["now"])) is not None:
+            yield Text(f"{node['name']}: {trouble}", style="red")
         for change in node["restart"]:
             told = f"{change['path']}: {change['before'] or 'absent'} → {change['after'] or 'absent'}"
             yield Text(f"{node['name']} takes this only when it is started again: {told}", style="yellow")
@@ -90,7 +92,8 @@ def _nodes(tree: dict[str, Any]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("weight", "requests/s", "egress", "hit ratio"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("version", "lag"):
+    enrols = any(node["certificate"] for node in tree["nodes"])
+    for name in ("version", "lag", *(["certificate"] if enrols else [])):
         table.add_column(name, no_wrap=True)
     nodes = {node["name"]: node for node in tree["nodes"]}
     for region in tree["regions"]:
@@ -101,13 +104,27 @@ def _nodes(tree: dict[str, Any]) -> Table:
             egress = sum((edge["traffic"] or {}).get("egress_bps", 0.0) for edge in edges)
             table.add_row(f"  {pop['name']}", "POP", "", "", "", drained, "", _rate(egress), "", "", "", style="bold")
             for edge in edges:
-                table.add_row(*_row(edge, f"    {edge['name']}", tree["now"]))
+                table.add_row(*_row(edge, f"    {edge['name']}", tree["now"], enrols=enrols))
     for name, node in nodes.items():
-        table.add_row(*_row(node, name, tree["now"]))
+        table.add_row(*_row(node, name, tree["now"], enrols=enrols))
     return table
 
 
-def _row(node: dict[str, Any], name: str, now: float) -> list[str | Text]:
+def _certificate(certificate: dict[str, Any] | None, now: float) -> str | None:
+    """What is wrong with a node's certificate; None when nothing is, or it needs none."""
+    if certificate is None or (certificate["state"] == "enrolled" and not certificate["late"]):
+        return None
+    cure = f"`headwater enrol token {certificate['node']}` lets it enrol"
+    match certificate["state"]:
+        case "none":
+            return f"not enrolled: {cure}"
+        case "enrolled":
+            return f"its certificate expires in {_duration(certificate['expires_at'] - now)} and was not renewed: {cure} anew"
+        case state:
+            return f"its certificate is {state}: {cure} anew"
+
+
+def _row(node: dict[str, Any], name: str, now: float, *, enrols: bool) -> list[str | Text]:
     traffic = node["traffic"] or {}
     drained = node["drained"] or node["weight"] == 0
     return [
@@ -122,7 +139,16 @@ def _row(node: dict[str, Any], name: str, now: float) -> list[str | Text]:
         _percent(traffic["hit_ratio"]) if traffic and node["role"] in CACHE_ROLES else "",
         "" if node["version"] is None and node["current"] else "none yet" if node["version"] is None else str(node["version"]),
         "" if node["current"] else _duration(node["lag_s"]),
+        *([_certificate_cell(node["certificate"], now)] if enrols else []),
     ]
+
+
+def _certificate_cell(certificate: dict[str, Any] | None, now: float) -> str:
+    if certificate is None:
+        return ""
+    if certificate["state"] == "enrolled" and certificate["expires_at"]:
+        return f"for {_duration(certificate['expires_at'] - now)}"
+    return str(certificate["state"])
 
 
 def _number(value: float) -> str:

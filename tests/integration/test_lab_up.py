@@ -91,7 +91,7 @@ def until_gone(config: Path, timeout_s: float = 30.0) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    return lab_config(tmp_path)
+    return lab_config(tmp_path, enrolled=True)
 
 
 @pytest.mark.slow

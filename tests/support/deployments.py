@@ -34,9 +34,14 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise AssertionError("unreachable: the ports are a cycle")
 
 
-def lab_config(folder: Path) -> Path:
-    """Writes the lab's YAML with free ports and its data below `folder`; returns the file. Hosts stay as in the lab."""
+def lab_config(folder: Path, *, enrolled: bool = False) -> Path:
+    """Writes the lab's YAML with free ports and its data below `folder`; returns the file. Hosts stay as in the lab.
+
+    Nodes know each other by tokens, unless they are `enrolled` as the lab's are: a test of one node has no control to enrol at.
+    """
     content = yaml.safe_load(LAB.read_text())
+    if not enrolled:
+        del content["control"]["enrolment"]
     content["data"] = str(folder / "data")
     edge_port = free_port()
     moved = {f"{host}:8080": f"{host}:{edge_port}" for host in ("127.0.1.1", "127.0.2.1", "127.0.3.1")}

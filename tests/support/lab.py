@@ -22,6 +22,7 @@ import dns.rdatatype
 import httpx
 import yaml
 
+from control.enrolment.startup import ensure_enrolled
 from control.operators.ownertoken import ensure_operator_token
 from headwater.runtime.nodeprocess import NodeProcess, log_files
 from headwater.runtime.nodetoken import read_token
@@ -174,10 +175,14 @@ class Lab:
 
 @asynccontextmanager
 async def running_lab(
-    folder: Path, nodes: Iterable[str] | None = None, changes: Callable[[JsonObject], None] = lambda content: None
+    folder: Path,
+    nodes: Iterable[str] | None = None,
+    changes: Callable[[JsonObject], None] = lambda content: None,
+    *,
+    enrolled: bool = False,
 ) -> AsyncIterator[Lab]:
     """A lab of all nodes, or the chosen ones, healthy. `changes` may edit the config's content first."""
-    config = lab_config(folder)
+    config = lab_config(folder, enrolled=enrolled)
     content = yaml.safe_load(config.read_text())
     changes(content)
     config.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -187,6 +192,7 @@ async def running_lab(
         read_token(data, node)
     KeyRing(data / lab.deployment.signing.keys).ensure(lab.deployment.signing.algorithm)
     lab.token = (await ensure_creator_token(lab.deployment)).text
+    ensure_enrolled(lab.deployment)
     lab.operator = {"Authorization": f"Bearer {ensure_operator_token(lab.deployment).text}"}
     try:
         await lab.start(*(nodes if nodes is not None else nodes_of(lab.deployment)))
