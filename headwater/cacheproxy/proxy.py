@@ -86,8 +86,8 @@ class CachingProxy:
         self._token = token
         self._access_log = access_log
         self._gate = gate
-        self.fills = Fills(client, store, settings, log)
-        self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share)
+        self.fills = Fills(client, store, settings, log, siblings)
+        self.warmer = Warmer(node, role, store, self.fills, client, snapshot, token, store.share, siblings)
         self.prefetcher = Prefetcher(role, settings, store, self.fills, self.warmer, gate, siblings)
         self._children = Children()
         self._policy = settings.slices.policy if settings.slices else None

@@ -53,6 +53,7 @@ GATHER_TIMEOUT_S: Final = 600.0  # an order to fetch objects ends when they are 
 _OF_ONE_HOP: Final = ("connection", "keep-alive", "transfer-encoding", "content-length", "server", "expect")
 # Of what a node's admin site offers: what each worker has or does a part of.
 _GATHERED: Final = (("POST", "/warm"), ("GET", "/holdings"), ("POST", "/hottest"), ("POST", "/log"))
+_NOT_HERE: Final = 504  # of one worker; another may know better
 _SIGNAL_NAMES: Final = {int(number): number.name for number in signal.Signals}
 
 WORKERS = gauge("headwater_node_workers", "Worker processes of the node that run.")
@@ -147,9 +148,11 @@ class Workers:
         return None if any(worker.alive for worker in self._current.values()) else "no worker runs"
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
-        """An operator's request, answered by whichever worker runs: what it changes on disk holds for all."""
+        """An operator's request, answered by whichever worker runs: what it changes on disk holds for all. An object that one
+        worker does not have may be in another's memory."""
         body = await request.read()
-        for worker in [worker for worker in self._current.values() if worker.alive]:
+        workers = [worker for worker in self._current.values() if worker.alive]
+        for worker in workers:
             response: web.StreamResponse | None = None
             try:
                 async with (
@@ -158,6 +161,8 @@ class Workers:
                         request.method, f"http://worker{request.raw_path}", headers=_forwarded(request), data=body
                     ) as answer,
                 ):
+                    if answer.status == _NOT_HERE and worker is not workers[-1]:
+                        continue
                     response = web.StreamResponse(status=answer.status)
                     for name, value in answer.headers.items():
                         if name.lower() not in _OF_ONE_HOP:

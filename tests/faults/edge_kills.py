@@ -4,7 +4,8 @@
 
 Every body is made from its path alone, so that whoever asks knows each byte. An edge is started over the folder that the
 killed one left; clients ask it for more objects than its budget holds, so that it serves, fills, writes and evicts at once;
-at a random moment it gets SIGKILL. What a client got whole is compared byte by byte.
+at a random moment it gets SIGKILL. Larger objects are kept in slices; some clients ask for parts, some read slowly. What a
+client got whole is compared byte by byte, and so is what one got of a body that a kill broke off.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,9 @@ EDGE = "fra-1"
 OBJECTS = 150
 CLIENTS = 8
 LARGEST_BYTES = 600_000
+SLICES = {"above": "150 KiB", "size": "64 KiB", "ahead": 2}
+PARTS, SLOW = 0.3, 0.2  # of all questions
+SLOW_READ_BYTES, SLOW_PAUSE_S = 24_000, 0.01
 LIVES_AT_MOST_S = 1.0  # under load, until it is killed
 
 
@@ -41,6 +46,8 @@ LIVES_AT_MOST_S = 1.0  # under load, until it is killed
 class Tally:
     kills: int = 0
     whole: int = 0
+    parts: int = 0
+    broken: int = 0
     hits: int = 0
     damaged: int = 0
     cut_off: int = 0
@@ -49,9 +56,9 @@ class Tally:
 
     def __str__(self) -> str:
         return (
-            f"{self.kills} kills: {self.whole} bodies compared, {self.hits} of them from the store, {self.damaged} damaged or"
-            f" short, {self.cut_off} visibly cut off before a kill, {self.refused} error answers, budget exceeded"
-            f" {self.over_budget} times"
+            f"{self.kills} kills: {self.whole} bodies and {self.parts} parts compared, {self.hits} of them from the store, and"
+            f" {self.broken} beginnings of what a kill broke off; {self.damaged} damaged or short, {self.cut_off} visibly cut off"
+            f" before a kill, {self.refused} error answers, budget exceeded {self.over_budget} times"
         )
 
 
@@ -65,8 +72,14 @@ def body_of(path: str) -> bytes:
 async def serve(asked: Asked, writer: asyncio.StreamWriter) -> None:
     """The parent: in several writes, so that a kill finds fills halfway."""
     body = body_of(asked.line.split(" ")[1])
-    fields = ("Cache-Control: max-age=31536000, immutable", 'ETag: "v1"', f"Content-Length: {len(body)}")
-    writer.write(header("200 OK", *fields))
+    fields = ["Cache-Control: max-age=31536000, immutable", 'ETag: "v1"', "Accept-Ranges: bytes"]
+    status, wanted = "200 OK", re.match(r"bytes=(\d+)-(\d*)", asked.fields.get("range", ""))
+    if wanted is not None and int(wanted[1]) < len(body):
+        first, last = int(wanted[1]), min(int(wanted[2] or len(body)), len(body) - 1)
+        status = "206 Partial Content"
+        fields.append(f"Content-Range: bytes {first}-{last}/{len(body)}")
+        body = body[first : last + 1]
+    writer.write(header(status, *fields, f"Content-Length: {len(body)}"))
     for at in range(0, len(body), 100_000):
         writer.write(body[at : at + 100_000])
         await writer.drain()
@@ -145,7 +158,13 @@ async def campaign(folder: Path, kills: int, seed: int, until_s: float = float("
                 shield["listen"] = str(parent.address)
             del content["shields"]["shield-2"]
             edge = content["pops"]["fra"]["edges"][EDGE]
-            edge["cache"] = {"ram": "1 MiB", "disk": f"{budget} B", "max_object": "1 MiB", "spool_in_ram": "64 KiB"}
+            edge["cache"] = {
+                "ram": "1 MiB",
+                "disk": f"{budget} B",
+                "max_object": "1 MiB",
+                "spool_in_ram": "64 KiB",
+                "slices": SLICES,
+            }
             edge["limits"] = {"client_connections": 0, "client_rate": 0}
 
         config = lab_config(folder)
@@ -193,24 +212,37 @@ async def until_it_answers(client: aiohttp.ClientSession, url: str) -> None:
 
 
 async def ask(client: aiohttp.ClientSession, url: str, draw: random.Random, tally: Tally, ended: asyncio.Event) -> None:
-    """Asks for objects until the edge is gone; only then may an answer break off."""
+    """Asks for objects, whole or in part, fast or slowly, until the edge is gone; only then may an answer break off."""
     while True:
         path = f"/videos/{draw.randrange(OBJECTS):011d}/poster.jpg"
+        expected, headers, status = body_of(path), {"Host": "v000.cdn.test"}, 200
+        if draw.random() < PARTS:
+            first = draw.randrange(len(expected))
+            last = draw.randrange(first, len(expected))
+            expected, status = expected[first : last + 1], 206
+            headers["Range"] = f"bytes={first}-{last}"
+        pause_s = SLOW_PAUSE_S if draw.random() < SLOW else 0.0
+        body = bytearray()
         try:
-            async with client.get(url + path, headers={"Host": "v000.cdn.test"}) as response:
-                body = await response.read()
+            async with client.get(url + path, headers=headers) as response:
                 hit = "; hit" in response.headers.get("Cache-Status", "")
+                while chunk := await response.content.read(SLOW_READ_BYTES if pause_s else -1):
+                    body += chunk
+                    await asyncio.sleep(pause_s)
         except (aiohttp.ClientError, ConnectionError):
+            tally.damaged += not expected.startswith(body)
             if ended.is_set():
+                tally.broken += bool(body)
                 return
             tally.cut_off += 1
             continue
-        if response.status != 200:
+        if response.status != status:
             tally.refused += 1
             continue
-        tally.whole += 1
+        tally.whole += status == 200
+        tally.parts += status == 206
         tally.hits += hit
-        tally.damaged += body != body_of(path)
+        tally.damaged += body != expected
 
 
 def _disk_bytes(folder: Path) -> int:

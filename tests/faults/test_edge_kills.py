@@ -13,5 +13,5 @@ from tests.faults.edge_kills import campaign
 async def test_a_killed_edge_serves_nothing_damaged_or_short(tmp_path: Path) -> None:
     tally = await campaign(tmp_path, kills=8, seed=1, until_s=12)
     assert tally.kills >= 2
-    assert tally.hits > 20, tally
+    assert min(tally.hits, tally.whole, tally.parts) > 0, tally
     assert (tally.damaged, tally.refused, tally.over_budget) == (0, 0, 0), tally

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from headwater.cacheproxy.ahead.warming import CACHES, PURGES_HEADER, STORED_PATH, Warmer, stored_for_others
+from headwater.cacheproxy.ahead.warmslices import give_slices
 from headwater.cacheproxy.answers.sources import StoredSource
 from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.store import BodyUnreadable, Store
@@ -82,8 +83,9 @@ class WarmApi:
             if len(found) >= at_most:
                 break
             bucket = _bucket_of(metadata)
-            if metadata.status == 200 and not metadata.url_key and (wanted is None or bucket in wanted):
-                found.append([metadata.key, metadata.size_bytes])
+            whole = metadata.status == 200 or metadata.is_head
+            if whole and not metadata.url_key and (wanted is None or bucket in wanted):
+                found.append([metadata.key, metadata.total_bytes if metadata.is_head else metadata.size_bytes])
         return web.json_response({"parts": [{"objects": found}]}, headers={"Cache-Control": "no-store"})
 
     async def _stored(self, request: web.Request) -> web.StreamResponse:
@@ -99,6 +101,11 @@ class WarmApi:
         if stored is None:
             raise Problem(504, "not-stored", "Not stored", "no fresh copy is here that may be passed on")
         try:
+            if stored.metadata.is_head:
+                given = await give_slices(request, stored.metadata, self._store)
+                if given is None:
+                    raise Problem(504, "not-stored", "Not stored", "the slice that was asked for is not here")
+                return given
             age_s = stored.metadata.age_s(time.time())
             response = web.StreamResponse(status=stored.metadata.status)
             for name, value in without(stored.metadata.fields, _OF_THIS_HOP):
@@ -112,6 +119,7 @@ class WarmApi:
         except (BodyUnreadable, ConnectionError):  # a damaged file, or an asker that has left
             if request.transport is not None:
                 request.transport.abort()  # so that nobody takes it for the whole
+            return web.Response(status=504)
         finally:
             stored.close()
         return response

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from headwater.cacheproxy.ahead.warmslices import Fetched, fetch_slices, from_sources_only
 from headwater.cacheproxy.fills.fillorders import FillOrder
 from headwater.cacheproxy.fills.fillregistry import Fills
 from headwater.cacheproxy.fills.fills import Fill
 from headwater.cacheproxy.fills.parents import Parent, ParentClient
 from headwater.cacheproxy.metrics import WARM_BYTES, WARM_OBJECTS, WARM_SOURCE
 from headwater.cacheproxy.roles import PROPERTY_HEADER, Role, Site
+from headwater.cacheproxy.siblings import Siblings
+from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.shares import WHOLE, Share
 from headwater.cacheproxy.store.spool import SpoolBroken
 from headwater.cacheproxy.store.store import Store, Stored
@@ -50,6 +53,7 @@ class Warmer:
         snapshot: Callable[[], Snapshot],
         token: str,
         share: Share = WHOLE,
+        siblings: Siblings | None = None,
     ) -> None:
         self._node = node
         self._role = role
@@ -59,39 +63,69 @@ class Warmer:
         self._snapshot = snapshot
         self._token = token
         self._share = share
+        self._siblings = siblings
 
     async def carry_out(self, order: WarmOrder) -> WarmReport:
         """Fetches what is not here yet, `order.concurrency` objects at a time. Objects of other workers are theirs."""
         report = WarmReport()
-        pace = _Pace(order.bandwidth_bps)
+        pace = Pace(order.bandwidth_bps)
         waiting = [one for one in reversed(order.objects) if self._share.owns(one.key)]
 
         async def work() -> None:
             while waiting:
                 wanted = waiting.pop()
                 await pace.turn()
-                pace.took(await self._warm(wanted, order.why, report))
+                await self._warm(wanted, order.why, report, pace)
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(order.concurrency, len(waiting))):
                 workers.create_task(work())
         return report
 
-    async def _warm(self, wanted: Wanted, why: Why, report: WarmReport) -> int:
-        """Sees to one object; the bytes that it took."""
-        place, _ = await self._store.peek(wanted.key)
+    async def _warm(self, wanted: Wanted, why: Why, report: WarmReport, pace: Pace) -> None:
+        """Sees to one object, all slices of a large one included."""
+        place, held = await self._store.peek(wanted.key)
         outcome, size_bytes, parent, reason = WarmOutcome.PRESENT, 0, None, ""
-        if place == "nowhere":
-            snapshot = self._snapshot()
-            site = _site_of(wanted.key, snapshot)
-            if site is None:
+        snapshot = self._snapshot()
+        site = _site_of(wanted.key, snapshot)
+        if site is None:
+            if place == "nowhere":
                 outcome, reason = WarmOutcome.FAILED, "of no property of this deployment"
-            else:
-                outcome, size_bytes, parent, reason = await self.fetch(self.order(wanted, site, snapshot), why)
+        else:
+            order = self.order(wanted, site, snapshot)
+            if place == "nowhere":
+                outcome, size_bytes, parent, reason = await self.fetch(order, why)
+                pace.took(size_bytes)
+                held = (await self._store.peek(wanted.key))[1] if outcome is WarmOutcome.FETCHED else None
+            if held is not None and held.is_head:
+                fetched = await self._slices(wanted, held, order, site, snapshot, pace)
+                size_bytes += fetched.size_bytes
+                if fetched.slices or fetched.missing:
+                    outcome = WarmOutcome.FETCHED
+                if fetched.missing and not (wanted.sources and fetched.slices):
+                    outcome, reason = WarmOutcome.FAILED, f"{fetched.missing} slices of it could not be had"
         WARM_OBJECTS.labels(outcome).inc()
         WARM_BYTES.inc(size_bytes)
         report.note(wanted.key, outcome, size_bytes, parent, reason)
-        return size_bytes
+
+    async def _slices(
+        self, wanted: Wanted, head: Metadata, order: FillOrder, site: Site, snapshot: Snapshot, pace: Pace
+    ) -> Fetched:
+        """What is missing of an object in slices. Of one that another cache holds, what it holds from its beginning on: that
+        saves the site the trouble, and what nobody watched there need not come here. Other workers fetch their own slices."""
+        siblings = None if wanted.sources else self._siblings
+        sources = len(order.parents) - len(self._role.parents(wanted.key, site, snapshot))
+        return await fetch_slices(
+            head,
+            from_sources_only(order, sources),
+            self._store,
+            self._fills,
+            lambda key: None if siblings is None else siblings.owner_of(key, site),
+            followed_to_its_end,
+            pace.turn,
+            pace.took,
+            from_its_beginning=sources > 0,
+        )
 
     def order(self, wanted: Wanted, site: Site, snapshot: Snapshot) -> FillOrder:
         """What a fill of the object is to ask."""
@@ -125,7 +159,7 @@ class Warmer:
 
     async def _followed_to_the_store(self, order: FillOrder, fill: Fill) -> tuple[WarmOutcome, int, str | None, str]:
         try:
-            size_bytes = await _followed(fill)
+            size_bytes = await followed_to_its_end(fill)
         except SpoolBroken:
             return WarmOutcome.FAILED, 0, None, f"no parent could give it ({fill.machine.trouble})"
         header = fill.header
@@ -137,13 +171,16 @@ class Warmer:
         return WarmOutcome.FETCHED, size_bytes, header.parent, ""
 
 
-async def _followed(fill: Fill) -> int:
+async def followed_to_its_end(fill: Fill) -> int:
     """Follows the fill to its end, as a client would; its body's length. Raises SpoolBroken."""
     with fill.followed():
         await fill.decided.wait()
         if fill.header is None and fill.machine.state is not FillState.COMPLETE:
             raise SpoolBroken
-        if fill.head is not None:  # a large object in slices: its head, and the slice that comes behind it, are a beginning
+        if fill.head is not None:  # of a large object in slices: the slice that comes behind it is a fill of its own
+            if fill.task is not None:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([fill.task])
             return 0
         count = 0
         async for chunk in fill.spool.read(0, None):
@@ -154,7 +191,7 @@ async def _followed(fill: Fill) -> int:
         return count
 
 
-class _Pace:
+class Pace:
     """Keeps an order below its rate: each object's bytes push the next one's start away."""
 
     def __init__(self, bandwidth_bps: float | None) -> None:
@@ -170,12 +207,13 @@ class _Pace:
 
 
 async def stored_for_others(store: Store, key: str, purges: int, negative_ttl_s: float) -> Stored | None:
-    """What this cache may give to another one that has carried out the purges up to `purges`; the caller closes it."""
+    """What this cache may give to another one that has carried out the purges up to `purges`, of a large object its head; the
+    caller closes it."""
     if store.purges.sequence < purges:
         WARM_SOURCE.labels("behind").inc()
         return None
     place, metadata = await store.peek(key)
-    if metadata is None or place == "nowhere" or metadata.is_head or metadata.status in (MARKER_STATUS, 206):
+    if metadata is None or place == "nowhere" or metadata.status in (MARKER_STATUS, 206):
         WARM_SOURCE.labels("not_held").inc()
         return None
     if decide_reuse(metadata.lifetime(negative_ttl_s), metadata.age_s(time.time())) is not Reuse.FRESH:

@@ -81,7 +81,10 @@ class Invalidation:
             for watch in self._watches:
                 watch.count += watch.key == key
             self._fills.forget(key)
+            _, held = await self._store.peek(key)
             await self._store.discard(key)
+            if held is not None and held.is_head:
+                await self._fills.leave(held)
 
 
 class Passing:

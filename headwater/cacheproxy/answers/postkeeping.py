@@ -46,8 +46,9 @@ class PostKeeping:
         self._chunks.clear()
 
     async def keep(self) -> None:
-        """Stores what the client got, if that was everything."""
-        if self._given_up or not self.answer.ended or not self.answer.framed:
+        """Stores what the client got, if that was everything, and nothing that was asked for later is here already. Only the
+        worker that owns the key can tell: all others' fills of it go through that one."""
+        if self._given_up or not self.answer.ended or not self.answer.framed or not self.store.share.owns(self.key):
             return
         now, body = time.time(), b"".join(self._chunks)
         fields = end_to_end(self.answer.fields)
@@ -55,8 +56,13 @@ class PostKeeping:
             fields = (*fields, ("Date", format_http_date(now)))
         if self.store.purges.of_fill(self.key, fields, self.accounted) is Coverage.GONE:
             return
-        self.close()
         fields = stored_fields(fields)
+        _, held = await self.store.peek(self.key)
+        in_ram = self.store.in_ram(self.key)  # whatever came while the disk was looked at
+        for newer in (held, in_ram.metadata if in_ram else None):
+            if newer is not None and newer.request_time >= self.request_time:
+                return
+        self.close()
         await self.store.put_bytes(
             Metadata(self.key, self.answer.status, fields, len(body), self.request_time, now, accounted=self.accounted), body
         )

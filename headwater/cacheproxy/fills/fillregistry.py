@@ -11,6 +11,8 @@ from cachetools import TTLCache
 from headwater.cacheproxy.fills.fillorders import FillOrder
 from headwater.cacheproxy.fills.fills import Fill
 from headwater.cacheproxy.fills.parents import ParentAnswer, ParentClient
+from headwater.cacheproxy.fills.versionsleft import VersionsLeft
+from headwater.cacheproxy.siblings import Siblings
 from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.store import Store
 from headwater.rules.slices import Version
@@ -24,7 +26,9 @@ DISTRUSTED_AT_MOST: Final = 1000
 class Fills:
     """The fills under way, by key."""
 
-    def __init__(self, client: ParentClient, store: Store, settings: CacheSettings, log: Log) -> None:
+    def __init__(
+        self, client: ParentClient, store: Store, settings: CacheSettings, log: Log, siblings: Siblings | None = None
+    ) -> None:
         self._client = client
         self._store = store
         self._settings = settings
@@ -32,6 +36,7 @@ class Fills:
         self._shared: dict[str, Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._distrusted: TTLCache[str, Version] = TTLCache(DISTRUSTED_AT_MOST, DISTRUSTED_FOR_S)
+        self._versions = VersionsLeft(store, siblings, self.forget)
 
     def running(self, key: str) -> Fill | None:
         """The fill of `key` that a newcomer may follow."""
@@ -66,6 +71,10 @@ class Fills:
     def distrust(self, url_key: str, version: Version) -> None:
         """A parent disproved this version while its slices were fetched: one that comes again so soon is fetched whole."""
         self._distrusted[url_key] = version
+
+    async def leave(self, head: Metadata) -> None:
+        """The object is of another version now: drops the slices of this one."""
+        await self._versions.leave(head)
 
     def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
         """Lets a fill of this slice go on with an answer that has begun. False: the slice is there or on its way."""

@@ -65,6 +65,9 @@ class Registry(Protocol):
     def trusts(self, url_key: str, version: Version) -> bool:
         """Whether nothing speaks against keeping this version in slices."""
 
+    async def leave(self, head: Metadata) -> None:
+        """Drops the slices of a version that was replaced."""
+
     def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
         """Lets a fill of this slice go on with an answer that has begun. False: it is not needed."""
 
@@ -331,6 +334,7 @@ class Fill:
         else:
             metadata = piece.metadata(header.request_time, header.response_time, self._accounted)
         self.kept = await self._store.put(metadata, self.spool)
+        await self._leave_stale(None)
         if not self.kept and self._store.keeps(metadata.key):
             FILL_DISCARDED.labels("no_room").inc()
 
@@ -367,6 +371,15 @@ class Fill:
         # After the slice's fill has begun: who finds the head finds that too.
         if not self.forgotten and self.purged is not Coverage.GONE:
             await self._store.put_bytes(self.head, b"")
+            await self._leave_stale(self.head)
+
+    async def _leave_stale(self, now: Metadata | None) -> None:
+        """What replaced the stale object was kept (`now`: the head of one in slices)."""
+        stale = self.order.stale
+        if stale is None or not stale.is_head:
+            return
+        if now is None or (now.key, now.version, now.slice_bytes) != (stale.key, stale.version, stale.slice_bytes):
+            await self._registry.leave(stale)
 
     def _why_not_kept(self, header: FillHeader) -> str | None:
         if header.storability is not Storability.STORABLE:

@@ -217,6 +217,7 @@ class SliceReader:
         _, current = await self._store.peek(head.key)
         if current is not None and current.is_head and current.version == head.version:
             await self._store.discard(head.key)
+            await self._fills.leave(head)
         return VersionGone("changed")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,6 +248,20 @@ class Store:
         self._forget_in_ram(key)
         self._renewals.forget(key)
         await asyncio.to_thread(self.disk.discard, key)
+
+    async def discard_held(self, keys: Sequence[str]) -> None:
+        """Discards what is held of these here: of several workers each drops its own."""
+        for key in keys:
+            if key in self._ram:
+                self._forget_in_ram(key)
+                self._renewals.forget(key)
+
+        def discard() -> None:
+            for key in keys:
+                if self.disk.keeps(key) and self.disk.may_hold(key):
+                    self.disk.discard(key)
+
+        await asyncio.to_thread(discard)
 
     def _from_disk(self, key: str) -> Stored | None:
         file = self.disk.open(key)

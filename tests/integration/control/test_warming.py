@@ -12,14 +12,23 @@ from headwater.rules.names import bucket_of, video_id_from_bits
 from headwater.runtime.nodetoken import NODE_HEADER, read_token
 from headwater.settings.deployment import admin_address
 from tests.support.lab import JsonObject, Lab, running_lab
-from tests.support.scriptedparent import Asked, header, scripted_parent
+from tests.support.scriptedparent import Asked, ScriptedParent, header, scripted_parent
 
 BODY = bytes(range(256)) * 400
 VIDEOS = [video_id_from_bits(bytes([n]) * 8) for n in range(6)]
 PATHS = [f"/videos/{video}/h264/360p/segment_{n:05d}.m4s" for video in VIDEOS for n in range(3)]
 
 
+BIG = f"/videos/{VIDEOS[0]}/source.mp4"
+BIG_BODY = bytes(range(251)) * 4000
+
+
 async def site(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    if asked.line.split(" ")[1] == BIG:  # an origin that gives no parts; the shield does
+        fields = ('ETag: "b"', "Cache-Control: max-age=3600", "Accept-Ranges: bytes", f"Content-Length: {len(BIG_BODY)}")
+        writer.write(header("200 OK", *fields) + BIG_BODY)
+        await writer.drain()
+        return
     fields = ('ETag: "1"', "Cache-Control: max-age=3600", f"Content-Length: {len(BODY)}")
     writer.write(header("200 OK", *fields) + BODY)
     await writer.drain()
@@ -28,7 +37,10 @@ async def site(asked: Asked, writer: asyncio.StreamWriter) -> None:
 def unsigned_videos(url: str) -> Any:
     def change(content: JsonObject) -> None:
         content["properties"]["video"] |= {"signed": False, "parent": url}
-        content["pops"]["iad"]["edges"]["iad-1"]["workers"] = 2
+        slices = {"above": "256 KiB", "size": "64 KiB", "ahead": 2}
+        content["pops"]["fra"]["edges"]["fra-1"]["cache"] = {"slices": slices}
+        # A disk for some of the objects only: the others are in the memory of one worker.
+        content["pops"]["iad"]["edges"]["iad-1"] |= {"workers": 2, "cache": {"slices": slices, "disk": "1 MiB"}}
 
     return change
 
@@ -89,6 +101,8 @@ async def test_an_edge_fetches_from_the_one_that_loses_the_buckets_and_the_origi
         again = (await ordered(lab, "iad-1", "/warm", order))["parts"]
         assert sum(report["present"] for report in again) == len(PATHS)
 
+        await whatever_a_worker_has_is_given(lab)
+        await a_large_object_comes_slice_by_slice(lab, origin)
         await only_caches_get_objects_and_only_control_gives_orders(lab)
         await what_is_purged_does_not_come_back(lab, objects)
         await lab.kill("fra-1")
@@ -97,6 +111,28 @@ async def test_an_edge_fetches_from_the_one_that_loses_the_buckets_and_the_origi
         assert sum(report["by_parent"].get("shield-1", 0) for report in reports) >= 1  # the source is away: the shield gives it
         refused = await ordered(lab, "iad-1", "/warm", {"objects": [{"key": "nothing/a"}]})
         assert sum(parts(refused, "failed")) == 1
+
+
+async def whatever_a_worker_has_is_given(lab: Lab) -> None:
+    headers = {"Headwater-Purges": "0", NODE_HEADER: read_token(lab.deployment.data, "fra-1")}
+    admin = admin_address(lab.deployment, "iad-1").url
+    for path in PATHS:
+        answer = await lab.http.get(f"{admin}/stored/video{path}", headers=headers)
+        assert (answer.status_code, answer.content) == (200, BODY)
+
+
+async def a_large_object_comes_slice_by_slice(lab: Lab, origin: ScriptedParent) -> None:
+    """What fra-1 holds of it comes from there, and nothing else is fetched."""
+    key = f"video{BIG}"
+    cut = {"Range": f"bytes=0-{7 * 65536 - 1}"}
+    assert (await lab.http.get(f"{lab.edges['fra-1'].url}{BIG}", headers=cut)).content == BIG_BODY[: 7 * 65536]
+    asked, order = len(origin.asked), {"objects": [{"key": key, "from": ["fra-1"]}]}
+    reports = (await ordered(lab, "iad-1", "/warm", order))["parts"]
+    assert sum(report["fetched"] for report in reports) == 1, reports
+    assert sum(report["by_parent"].get("fra-1", 0) for report in reports) == 1
+    assert len(origin.asked) == asked
+    answer = await lab.http.get(f"{lab.edges['iad-1'].url}{BIG}", headers=cut)
+    assert (answer.content, "iad-1; hit" in answer.headers["Cache-Status"]) == (BIG_BODY[: 7 * 65536], True)
 
 
 async def what_is_purged_does_not_come_back(lab: Lab, objects: list[Any]) -> None:

@@ -99,3 +99,26 @@ async def test_an_answer_that_another_change_overtakes_is_not_kept(deployment: D
             go_on.set()
             assert await posted.content.readexactly(4) == b"fore"
         assert (await edge.get("/a"))[2] == b"after"
+
+
+async def test_a_slow_answer_does_not_replace_what_a_get_brought_meanwhile(deployment: Deployment, tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.line.startswith("POST"):
+            writer.write(header("200 OK", LIFE, "Content-Location: /a", "Content-Length: 6") + b"be")
+            await writer.drain()
+            await go_on.wait()
+            writer.write(b"fore")
+        else:
+            writer.write(header("200 OK", LIFE, "Content-Length: 5") + b"after")
+
+    async with site(deployment, tmp_path, slowly) as (_, edge):
+        async with edge.client.post(edge.url("/a"), data=b"question") as posted:
+            assert await posted.content.readexactly(2) == b"be"
+            assert (await edge.get("/a"))[2] == b"after"
+            await edge.settled()
+            go_on.set()
+            assert await posted.content.readexactly(4) == b"fore"
+        _, fields, body = await edge.get("/a")
+        assert (body, "hit" in fields["cache-status"]) == (b"after", True)

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from headwater.rules.purging import PurgeKind, PurgeRecord
+from headwater.rules.warmorder import Wanted, WarmOrder
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from tests.support.proxies import RunningEdge, running_edge, with_parents
@@ -347,6 +348,64 @@ async def test_a_stale_object_in_slices_is_asked_about_by_its_validator(deployme
         status, fields, body = await edge.get(PATH, Range=f"bytes={2 * SLICE}-{2 * SLICE + 9}")
         assert (status, body) == (206, OTHER[2 * SLICE : 2 * SLICE + 10])
         assert site.sent_bytes == sent + SLICE
+
+
+# -- what is left of a version ----------------------------------------------------------------------------------------
+
+
+def held(edge: RunningEdge) -> int:
+    """How many objects the store has on disk: heads and slices."""
+    return len(edge.store.disk.index)
+
+
+async def test_the_slices_of_a_replaced_version_are_dropped_at_once(deployment: Deployment, tmp_path: Path) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        await edge.get(PATH)
+        await edge.settled()
+        assert held(edge) == 1 + 17
+        await purge(edge, PurgeKind.OBJECT, KEY, soft=True)
+        site.body, site.etag = OTHER, '"v2"'
+        await edge.get(PATH, Range=f"bytes={2 * SLICE}-{2 * SLICE + 9}")
+        await edge.settled()
+        assert held(edge) == 1 + 1
+        await purge(edge, PurgeKind.OBJECT, KEY, soft=True)
+        site.body, site.etag = b"now it is small", '"v3"'
+        assert (await edge.get(PATH))[2] == site.body
+        await edge.settled()
+        assert held(edge) == 1
+        assert edge.store.ram_taken_bytes < SLICE
+
+
+async def test_so_are_those_of_one_that_a_parent_disproves(deployment: Deployment, tmp_path: Path) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        await edge.get(PATH, Range=f"bytes=0-{6 * SLICE}")
+        await edge.settled()
+        site.body, site.etag = OTHER, '"v2"'
+        assert (await edge.get(PATH, Range=f"bytes={9 * SLICE}-{9 * SLICE + 9}"))[2] == OTHER[9 * SLICE : 9 * SLICE + 10]
+        await edge.settled()
+        assert held(edge) == 1 + 1
+
+
+async def test_an_order_to_fetch_ahead_brings_all_slices(deployment: Deployment, tmp_path: Path) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        await edge.get(PATH, Range=f"bytes={3 * SLICE}-{3 * SLICE + 9}")
+        await edge.settled()
+        for expected in ((1, 0, 0), (0, 1, 0)):
+            report = (await edge.proxy.warmer.carry_out(WarmOrder((Wanted(KEY),)))).members()
+            assert (report["fetched"], report["present"], report["failed"]) == expected
+        await edge.settled()
+        asked = len(site.asked)
+        assert site.sent_bytes == len(BODY)
+        _, fields, body = await edge.get(PATH)
+        assert (body, "; hit" in fields["cache-status"], len(site.asked)) == (BODY, True, asked)
+
+
+async def test_an_order_says_when_slices_could_not_be_had(deployment: Deployment, tmp_path: Path) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        site.breaks_at = 9 * SLICE + 100
+        report = (await edge.proxy.warmer.carry_out(WarmOrder((Wanted(KEY),)))).members()
+        assert (report["fetched"], report["failed"]) == (0, 1)
+        assert "slices of it could not be had" in report["failures"][0]["reason"]
 
 
 # -- purges -----------------------------------------------------------------------------------------------------------
