@@ -61,14 +61,16 @@ class EnrolmentApi:
         return _answer({"authority": office.authority.fingerprint, "nodes": nodes, "tokens": tokens})
 
     async def _token(self, request: web.Request) -> web.Response:
-        """{node, expires_s?} → {token, node, expires_at}: shown once."""
+        """{node, expires_s?, role?} → {token, node, expires_at}: shown once. `role` is for a node that is yet to come."""
         asker = await operator_of(request, Scope.OPERATE)
         office, asked = self._office(), await _members(request)
         lasts_s = asked.get("expires_s", DEFAULT_S)
         if isinstance(lasts_s, bool) or not isinstance(lasts_s, int | float) or not 1 <= lasts_s <= LONGEST_S:
             raise _invalid(f"expires_s: 1 to {LONGEST_S:.0f} seconds were expected")
-        node = _node(asked)
-        token = await _done(lambda: office.make_token(node, float(lasts_s)))
+        node, role = _node(asked), asked.get("role")
+        if role is not None and not isinstance(role, str):
+            raise _invalid("role: a text was expected")
+        token = await _done(lambda: office.make_token(node, float(lasts_s), role))
         await asyncio.to_thread(self._audit.note, asker, What.ENROL, f"token {token.id} for {node}", "made")
         return _answer({"token": token.text, "node": node, "expires_at": self._clock() + lasts_s}, 201)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -26,9 +26,11 @@ from control.enrolment.ledger import (
 from control.enrolment.refusals import EnrolmentRefused, Refusal
 from control.enrolment.requests import key_digest, requested_key
 from headwater.rules.enroltokens import DRAWN_BYTES, EnrolToken, InvalidEnrolToken, draw_enrol_token, parse_enrol_token
-from headwater.rules.nodeidentity import CONTROL, NodeIdentity
+from headwater.rules.nodeidentity import CONTROL, NodeIdentity, can_be_named
 from headwater.runtime.enrolment.joining import NEEDS_NONE
 from headwater.settings.deployment import Deployment, nodes_of
+
+ADDED_LATER: Final = ("edge", "shield")  # the roles of which a deployment gets more
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,13 @@ class EnrolmentOffice:
     def deployment(self) -> Deployment:
         return self._deployment()
 
-    def make_token(self, node: str, lasts_s: float) -> EnrolToken:
-        """A token for a node of the config. Raises EnrolmentRefused."""
-        role = self._role(node)
-        if role is None or role in NEEDS_NONE:
+    def make_token(self, node: str, lasts_s: float, role_to_be: str | None = None) -> EnrolToken:
+        """A token for a node of the config, or for one that it is about to have as `role_to_be`. Raises EnrolmentRefused."""
+        role = self._role(node) or (role_to_be if can_be_named(node) and role_to_be in ADDED_LATER else None)
+        if role is None or role in NEEDS_NONE or (role_to_be is not None and role_to_be != role):
             known = ", ".join(name for name, one in nodes_of(self._deployment()).items() if one not in NEEDS_NONE)
-            raise EnrolmentRefused(Refusal.NODE_UNKNOWN, f"{node[:64]!r} is no node that enrols; there are {known}")
+            detail = f"{node[:64]!r} is no node that enrols{f' as {role_to_be[:20]}' if role_to_be else ''}; there are {known}. "
+            raise EnrolmentRefused(Refusal.NODE_UNKNOWN, detail + "A node that is yet to come takes --role edge or --role shield")
         now = self._clock()
         token = draw_enrol_token(secrets.token_bytes(DRAWN_BYTES), self.authority.fingerprint)
         stored = StoredToken(token.id, token.secret_sha256, node, role, now, now + lasts_s)

@@ -27,6 +27,9 @@ def make_token(
     node: NodeArgument,
     config: ConfigOption,
     expires: Annotated[str, typer.Option(help="How long it can be used, such as `30 min`; 30 d at most.")] = "1 h",
+    role: Annotated[
+        str | None, typer.Option(help="edge or shield: for a node that the config does not have yet; it waits until it has.")
+    ] = None,
     token: TokenOption = None,
 ) -> None:
     """Make a one-time token for a node and print it: it is shown once. A node's earlier token ends."""
@@ -34,7 +37,7 @@ def make_token(
         expires_s = parse_duration_s(expires)
     except ValueError as error:
         fail(f"--expires: {error}")
-    made = ordered(Control(config, token), "enrolment/token", {"node": node, "expires_s": expires_s})
+    made = ordered(Control(config, token), "enrolment/token", {"node": node, "expires_s": expires_s, "role": role})
     print(made["token"])
     until = _clock(made["expires_at"])
     print(

@@ -38,9 +38,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="purge30")
     parser.add_argument("--edges", type=int, default=30)
     parser.add_argument("--purges", type=int, default=300)
+    parser.add_argument("--enrolled", action="store_true", help="orders over mutual TLS, as in a deployment with enrolment")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_drill(Path(folder), chosen.edges, chosen.purges))
+        return asyncio.run(_drill(Path(folder), chosen.edges, chosen.purges, enrolled=chosen.enrolled))
 
 
 def many_edges(count: int, site: str) -> Callable[[JsonObject], None]:
@@ -70,11 +71,11 @@ class _Site:
         await writer.drain()
 
 
-async def _drill(folder: Path, edges: int, purges: int) -> int:
+async def _drill(folder: Path, edges: int, purges: int, *, enrolled: bool) -> int:
     site = _Site()
     async with (
         scripted_parent(site.answer) as parent,
-        running_lab(folder, ["control", "shield-1", "shield-2"], many_edges(edges, parent.address.url)) as lab,
+        running_lab(folder, ["control", "shield-1", "shield-2"], many_edges(edges, parent.address.url), enrolled=enrolled) as lab,
     ):
         names = list(lab.edges)
         for start in range(0, edges, STARTED_AT_ONCE):

@@ -32,6 +32,8 @@ TOKEN_FILE: Final = Path("enrol.token")
 LOOK_S: Final = 1.0
 RETRY_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+LONGEST_WAIT_S: Final = 5.0  # of a first start, for which somebody waits
+NOT_YET: Final = "enrol-node-unknown"  # the rollout that adds this node has not begun
 NEEDS_NONE: Final[frozenset[Role]] = frozenset(("control", "origin-transcoder"))  # who signs for itself, and who speaks to nobody
 
 
@@ -64,11 +66,11 @@ class Joining:
                 if identity is not None:
                     self._log.error("the new token gives no certificate; the node goes on with its old one", error=str(error))
                     break
-                if error.outcome is not Asked.NO_ANSWER:
+                if error.outcome is not Asked.NO_ANSWER and error.kind != NOT_YET:
                     raise CannotStart(f"this node is not enrolled: {error}.") from error
                 self._log.warning("the node waits for control, to enrol", error=str(error), next_in_s=pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, LONGEST_WAIT_S)
         if identity is None:
             raise CannotStart(
                 f"this node is not enrolled: `headwater enrol token {self._node}` on control's machine makes a token; start the "
@@ -107,7 +109,7 @@ class Joining:
                 return False
             await self._enrol(token)
         except NotEnrolled as error:
-            if error.outcome is not Asked.NO_ANSWER:
+            if error.outcome is not Asked.NO_ANSWER and error.kind != NOT_YET:
                 with contextlib.suppress(OSError):
                     file.replace(file.with_name(f"{TOKEN_FILE}.refused"))
             raise

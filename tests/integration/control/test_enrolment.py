@@ -13,10 +13,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from control.audit import AuditLog
 from control.enrolment.authority import open_authority
 from control.service import control_node
+from headwater.rules.names import parse_video_id
 from headwater.rules.nodeidentity import NodeIdentity
 from headwater.runtime.enrolment.identity import FILE, Identity, new_key, write_identity
 from headwater.runtime.enrolment.joining import TOKEN_FILE, VARIABLE
@@ -25,6 +27,7 @@ from headwater.runtime.metrics import value
 from headwater.runtime.node import NodeContext, joined
 from headwater.settings.deployment import admin_address
 from headwater.settings.load import load_deployment
+from origin.removal.purging import ControlPurge, NotPurged
 from shield.service import shield_node
 from tests.support.controlled import Lab, controlled_lab
 from tests.support.deployments import free_port
@@ -192,6 +195,8 @@ async def test_a_token_is_not_shown_to_a_control_that_did_not_make_it_and_a_wron
         assert value("headwater_control_enrolments_total", outcome="enrol-token-ended") >= 1
         assert value("headwater_enrolments_total", outcome="wrong_authority") >= 1
         assert (await order(lab, "enrolment/token", node="nobody"))["http"] == 404
+        assert (await order(lab, "enrolment/token", node="nobody", role="control"))["http"] == 404
+        assert (await order(lab, "enrolment/token", node=NODE, role="edge"))["http"] == 404
         assert (await order(lab, "enrolment/revoke", node="nobody"))["http"] == 404
         assert (await order(lab, "enrolment/token", node=NODE, expires_s=0))["http"] == 400
 
@@ -218,3 +223,24 @@ async def test_a_certificate_is_renewed_in_time_without_a_restart_and_control_ke
         async with control_node(lab.context("control")):  # as after a restart: the same CA, so that nothing has to be enrolled
             assert context.identity.held.authority == identity(lab, "control").held.authority
             assert await who_purged(lab) == {NODE}
+
+
+async def test_a_node_waits_with_its_token_until_the_config_has_it_and_the_origin_purges_deleted_videos(lab: Lab) -> None:
+    async with control_node(lab.context("control")):
+        made = await order(lab, "enrolment/token", node="fra-2", role="edge")
+        give(lab, made["token"], "fra-2")
+        wanted = yaml.safe_load(lab.file.read_text())
+        wanted["pops"]["fra"]["edges"]["fra-2"] = {"listen": f"127.0.1.1:{free_port()}", "admin": f"127.0.1.1:{free_port()}"}
+        lab.file.write_text(yaml.safe_dump(wanted))
+        lab.deployment = load_deployment(lab.file)
+        waited = value("headwater_control_enrolments_total", outcome="enrol-node-unknown")
+        assert (await joined(lab.context("fra-2"))).identity is not None
+        assert value("headwater_control_enrolments_total", outcome="enrol-node-unknown") > waited
+
+        give(lab, await token(lab, "origin-api"), "origin-api")
+        origin = await joined(lab.context("origin-api"))
+        await ControlPurge(lambda: lab.deployment, origin.token, origin.identity)(parse_video_id("dQw4w9WgXcQ"))
+        give(lab, await token(lab))
+        shield = await joined(lab.context(NODE))
+        with pytest.raises(NotPurged, match="only the origin's API"):
+            await ControlPurge(lambda: lab.deployment, shield.token, shield.identity)(parse_video_id("dQw4w9WgXcQ"))
