@@ -162,6 +162,11 @@ async def test_a_node_enrols_is_ordered_by_its_certificate_restarts_without_a_to
             assert await asked_control(lab, identity(lab).client, "snapshot?after=0") == (200, "")
             assert await asked_control(lab, held, "snapshot?after=0") == (403, "certificate-replaced")
 
+            async def follows_again() -> bool:
+                return bool((await lab.node(NODE))["current"])
+
+            await until(follows_again)
+
         # Used, and of another control: refused by name; who holds a certificate starts with it all the same.
         (folder(lab) / FILE).unlink()
         give(lab, used)
