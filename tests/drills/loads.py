@@ -1,12 +1,12 @@
 """Bounded loads under real traffic: viewers of one region ask more than its POP may carry; prints who carried what, who moved.
 
-    python -m tests.drills loads [--write] [--viewers 60] [--phase 110]     (--write puts the result into docs/steering.md)
+    python -m tests.drills loads [--write] [--viewers 60] [--scale 1]     (--write puts the result into docs/steering.md)
 
 Two edges in one POP and one in another region, real processes with small capacities, before a site that has every segment. Each
 viewer has a video and fetches a segment of it a second; where from, it asks our DNS each TTL, as a resolver would. There are
 three phases: half of what the POP may carry, 1.3 times that, half again. Fails when buckets move in the first phase; when at
-the end of the overload an edge still sends more than its capacity; when a bucket goes to and fro (passed on more than once); when some
-have not come back at the end; or when a request fails.
+the end of the overload an edge still sends more than its capacity; when a bucket goes to and fro (passed on more than once); when
+some have not come back at the end; or when a request fails.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ TTL_S = 2.0
 BODY_PARTS = 64
 SEGMENTS = 20
 LOW, HIGH = 0.5, 1.3
+PHASES = ((LOW, 60.0), (HIGH, 160.0), (LOW, 110.0))  # (part of what the POP may carry, seconds); loads are smoothed over 30 s
 
 
 @dataclass
@@ -122,19 +123,19 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="loads")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--viewers", type=int, default=60)
-    parser.add_argument("--phase", type=float, default=110.0, help="seconds")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the phases' lengths")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        course = asyncio.run(_run(Path(folder), chosen.viewers, chosen.phase))
+        course = asyncio.run(_run(Path(folder), chosen.viewers, chosen.scale))
     bad = list(_troubles(course))
-    told = "\n".join([*_table(course, chosen.phase), "", *(f"Not as it should be: {trouble}." for trouble in bad)])
+    told = "\n".join([*_table(course), "", *(f"Not as it should be: {trouble}." for trouble in bad)])
     print(told)
     if chosen.write:
         placed(ROOT / "docs" / "steering.md", "bounded loads", f"{told}\n")
     return 1 if bad else 0
 
 
-async def _run(folder: Path, viewers: int, phase_s: float) -> Course:
+async def _run(folder: Path, viewers: int, scale: float) -> Course:
     body = bytes(int(HIGH * len(POP_EDGES) * CAPACITY_BPS / viewers / 8))
 
     async def segment(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -159,9 +160,9 @@ async def _run(folder: Path, viewers: int, phase_s: float) -> Course:
             watching = Viewers(lab, viewers, len(body))
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(watching.watch())
-                for phase, share in enumerate((LOW / HIGH, 1.0, LOW / HIGH)):
-                    watching.share = share
-                    await _record(lab, watching, course, phase, phase_s)
+                for phase, (part, lasts_s) in enumerate(PHASES):
+                    watching.share = part / HIGH
+                    await _record(lab, watching, course, phase, lasts_s * scale)
                 task.cancel()
             course.failed = watching.failed
             return course
@@ -207,7 +208,7 @@ def _troubles(course: Course) -> Iterator[str]:
         yield f"{course.failed} requests failed"
 
 
-def _table(course: Course, phase_s: float) -> Iterator[str]:
+def _table(course: Course) -> Iterator[str]:
     low, high, after = (course.of_phase(phase) for phase in range(3))
     first = next((second.at - high[0].at for second in high if second.pop_passes or second.edge_passes), None)
     back = next((second.at - after[0].at for second in after if not second.pop_passes and not second.edge_passes), None)
@@ -219,7 +220,7 @@ def _table(course: Course, phase_s: float) -> Iterator[str]:
     yield "| | fra-1 | fra-2 | iad-1 | passed on by edges | by POP fra |"
     yield "|---|---|---|---|---|---|"
     for name, seconds in (
-        (f"half of what fra may carry, {phase_s:.0f} s", low),
+        ("half of what fra may carry", low),
         ("1.3 times that, the first 30 s", [one for one in high if one.at <= high[0].at + 30]),
         ("the last 30 s of it", _latest(high, 30)),
         ("half again, the first 30 s", [one for one in after if one.at <= after[0].at + 30]),

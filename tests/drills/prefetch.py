@@ -1,10 +1,10 @@
-"""Players in Chromium before an edge of two workers that fetches ahead; prints how much of what it fetched was then used.
+"""Players in Chromium before edges of two workers that fetch ahead; prints how much of what they fetched was then used.
 
-    python -m tests.drills prefetch [--seconds 30] [--write]     (--write puts the table into docs/operations.md)
+    python -m tests.drills prefetch [--write]     (--write puts the table into docs/operations.md)
 
-hls.js and dash.js with CMCD switched on, as an operator's page would, and our own watch page without; each plays a video that no
-cache has. Fails when a player with CMCD never names its next object, when nothing was fetched ahead, or when less than LEAST_USED
-of it was used.
+hls.js and dash.js with CMCD switched on, as an operator's page would, and our own watch page without; each plays the whole of a
+video through an edge of its own that has nothing of it. Fails when a player with CMCD never names its next object, when nothing
+was fetched ahead, or when less than LEAST_USED of it was used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.media import make_clip
 
 LEAST_USED = 0.8
 WORKERS = 2
-CLIP_S = 48.0
+CLIP_S = 24.0
 PAGE = """<!doctype html><meta charset="utf-8"><title>A player</title><link rel="icon" href="data:,">
 <video id="picture" muted playsinline width="320"></video>"""
 # Short buffers: a viewer who leaves has little in hand that nobody will see, and the edge has something to be ahead of.
@@ -77,12 +77,11 @@ class Played:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prefetch")
-    parser.add_argument("--seconds", type=float, default=30.0, help="what each player plays")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        plays = asyncio.run(_drill(Path(folder), chosen.seconds))
-    told = "\n".join(_table(plays, chosen.seconds))
+        plays = asyncio.run(_drill(Path(folder)))
+    told = "\n".join(_table(plays))
     print(told)
     if chosen.write:
         placed(ROOT / "docs" / "operations.md", "prefetch", f"{told}\n")
@@ -90,9 +89,9 @@ def main(arguments: list[str]) -> int:
     return 1 if silent or any(one.used < LEAST_USED for one in plays) else 0
 
 
-def _table(plays: Sequence[Played], seconds: float) -> list[str]:
+def _table(plays: Sequence[Played]) -> list[str]:
     return [
-        f"{datetime.now(UTC):%Y-%m-%d}, `make drills DRILL=prefetch`: {seconds:.0f} s of play in Chromium, an edge of {WORKERS} "
+        f"{datetime.now(UTC):%Y-%m-%d}, `make drills DRILL=prefetch`: {CLIP_S:.0f} s of play in Chromium, edges of {WORKERS} "
         f"workers, `ahead: 2`, nothing cached before; load average {os.getloadavg()[0]:.0f}:",
         "",
         "| player | media requests | of them naming the next (`nor`) | fetched ahead | used |",
@@ -101,11 +100,12 @@ def _table(plays: Sequence[Played], seconds: float) -> list[str]:
     ]
 
 
-async def _drill(folder: Path, seconds: float) -> list[Played]:
+async def _drill(folder: Path) -> list[Played]:
     def change(content: JsonObject) -> None:
-        edge = content["pops"]["fra"]["edges"]["fra-1"]
-        edge["workers"] = WORKERS
-        edge["cache"] = {"prefetch": {"ahead": 2, "bandwidth": "200 Mbit/s"}}
+        for pop in content["pops"].values():
+            for edge in pop["edges"].values():
+                edge["workers"] = WORKERS
+                edge["cache"] = {"prefetch": {"ahead": 2, "bandwidth": "200 Mbit/s"}}
 
     async def page(request: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
@@ -117,32 +117,33 @@ async def _drill(folder: Path, seconds: float) -> list[Played]:
     async with running_lab(folder, nodes, change) as lab, serve_app(app, site, drain_s=0.1), running_browser() as browser:
         video_id = await lab.upload(make_clip(folder / "clip.mp4", seconds=CLIP_S, width=320, height=180))
         await lab.whole_video(video_id)
-        return [await _played(lab, browser, site.url, player, video_id, seconds) for player in PLAYERS]
+        regions = {edge: lab.deployment.pops[pop].region for edge, pop, _ in lab.deployment.edges()}
+        return [
+            await _played(lab, browser, site.url, player, video_id, edge, region)
+            for player, (edge, region) in zip(PLAYERS, regions.items(), strict=True)
+        ]
 
 
-async def _played(lab: Lab, browser: Browser, site: str, player: str, video_id: str, seconds: float) -> Played:
-    control = lab.deployment.control.listen.url
-    (await lab.http.post(f"{control}/api/v1/purge", json={"video": video_id}, headers=lab.operator)).raise_for_status()
-    before = await _ahead(lab)
+async def _played(lab: Lab, browser: Browser, site: str, player: str, video_id: str, edge: str, region: str) -> Played:
     how = PLAYERS[player]
     async with visiting(browser) as visit:
         if how is None:
-            await visit.page.goto(f"{lab.api}/watch/{video_id}")
+            await visit.page.goto(f"{lab.api}/watch/{video_id}?region={region}")
         else:
             library, script, manifest = how
-            playback = await lab.ask(f"/api/v1/videos/{video_id}/playback")
+            playback = await lab.ask(f"/api/v1/videos/{video_id}/playback", params={"region": region})
             await visit.page.goto(site)
             await visit.page.add_script_tag(path=client_library(library))
             await visit.page.evaluate(script, playback[manifest])
-        await visit.until(f"picture.currentTime > {seconds} || picture.error", seconds + 60)
+        await visit.until(f"picture.currentTime > {CLIP_S - 1} || picture.error", CLIP_S + 60)
         media = [urlsplit(url) for url in visit.requests if urlsplit(url).path.endswith(".m4s")]
     await asyncio.sleep(1.0)  # what was used last is counted when its answer has ended
-    ahead, used = (now - then for now, then in zip(await _ahead(lab), before, strict=True))
+    ahead, used = await _ahead(lab, edge)
     return Played(player, len(media), sum(next_named(url.query, ()) is not None for url in media), ahead, used)
 
 
-async def _ahead(lab: Lab) -> tuple[float, float]:
+async def _ahead(lab: Lab, edge: str) -> tuple[float, float]:
     """Bytes fetched ahead, and those used of them."""
     names = ("headwater_ahead_bytes_total", "headwater_ahead_used_bytes_total")
-    ahead, used = await asyncio.gather(*(lab.metric("fra-1", name, why="prefetch") for name in names))
+    ahead, used = await asyncio.gather(*(lab.metric(edge, name, why="prefetch") for name in names))
     return ahead, used
