@@ -31,6 +31,10 @@ VMAF = histogram(
     ["codec", "rung"],
     buckets=(50, 60, 70, 75, 80, 85, 90, 93, 95, 98),
 )
+BEGUN_ANEW = counter(
+    "headwater_transcode_begun_anew_total",
+    "Renditions that were begun with another encoder before a restart, and were made whole under another name.",
+)
 FIRST_PLAYABLE = histogram(
     "headwater_transcode_first_playable_seconds",
     "From taking a video to its first window being published: viewers can begin.",

@@ -26,6 +26,7 @@ from headwater.settings.origin import Transcode
 from origin.catalogue.renditions import (
     FinishedRendition,
     PlannedRendition,
+    descriptions,
     drop_rendition,
     mark_ready,
     record_finished,
@@ -60,7 +61,7 @@ from origin.transcode.media.source import Bounds, ProbeReport
 from origin.transcode.metrics import FIRST_PLAYABLE
 from origin.transcode.publishing.beginning import Beginning
 from origin.transcode.publishing.publish import Publisher
-from origin.transcode.publishing.rendition import Rendition
+from origin.transcode.publishing.rendition import Rendition, rendition_from_json
 from origin.transcode.publishing.showing import Showing
 
 Result = TypeVar("Result")
@@ -316,17 +317,18 @@ class VideoMaking:
             now=self._shop.clock(),
         )
         growing = [(VIDEO_CODEC, plan.rungs[0].name), *([sound] if sound is not None else [])]
-        await showing.resume(ready, growing, sound)
+        known = [rendition_from_json(text) for text in await descriptions(self._shop.engine, self._video_id)]
+        await showing.resume(ready, growing, sound, {(item.codec, item.rung): item for item in known})
 
     async def _progress(self, codec: str, rung: str, progress: float) -> None:
         await record_progress(self._shop.engine, self._video_id, codec, rung, min(progress, 0.99), self._shop.clock())
 
     async def _finish(self, showing: Showing, packaged: Sequence[PackagedRung]) -> None:
         """Whole rungs: viewers first, then the catalogue."""
-        await showing.finish(packaged)
+        shown = await showing.finish(packaged)
         await self._mark_playable(showing)
-        for item in packaged:
-            await self._finished(item.rendition)
+        for rendition in shown:
+            await self._finished(rendition)
         self._whole += packaged
 
     async def _finished(self, rendition: Rendition) -> None:

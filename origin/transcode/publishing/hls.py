@@ -19,7 +19,8 @@ VERSION = 7  # EXT-X-MAP in a playlist of whole segments needs 6; 7 is what fMP4
 AUDIO_GROUP = "audio"
 
 
-def media_playlist(rendition: Rendition) -> str:
+def media_playlist(rendition: Rendition, base: str = "") -> str:
+    """`base` is the way from the playlist to its files."""
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
@@ -28,10 +29,10 @@ def media_playlist(rendition: Rendition) -> str:
         f"#EXT-X-PLAYLIST-TYPE:{'VOD' if rendition.whole else 'EVENT'}",
         "#EXT-X-INDEPENDENT-SEGMENTS",
         *([] if rendition.whole else ["#EXT-X-START:TIME-OFFSET=0,PRECISE=YES"]),
-        f'#EXT-X-MAP:URI="{INIT}"',
+        f'#EXT-X-MAP:URI="{base}{INIT}"',
     ]
     for number, segment in enumerate(rendition.segments):
-        lines += [f"#EXTINF:{float(Fraction(segment.ticks, rendition.timescale)):.6f},", segment_name(number)]
+        lines += [f"#EXTINF:{float(Fraction(segment.ticks, rendition.timescale)):.6f},", base + segment_name(number)]
     return "\n".join([*lines, *(["#EXT-X-ENDLIST"] if rendition.whole else []), ""])
 
 

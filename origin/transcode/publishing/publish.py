@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,9 +40,24 @@ class Publisher:
         await self._put_all([(rung_key(self._video_id, codec, rung, name), file) for name, file in files])
 
     async def playlist(self, rendition: Rendition) -> None:
-        """The playlist of what is there of a rendition."""
-        key = rung_key(self._video_id, rendition.codec, rendition.rung, MEDIA_PLAYLIST)
-        await self._store.put_bytes(key, media_playlist(rendition).encode(), content_type_of(MEDIA_PLAYLIST))
+        """The playlist of what is there of a rendition, at its address; also when its files lie elsewhere by now."""
+        places = (
+            [(rendition.rung, f"../{rendition.folder}/"), (rendition.folder, "")] if rendition.folder else [(rendition.rung, "")]
+        )
+        for folder, base in places:
+            key = rung_key(self._video_id, rendition.codec, folder, MEDIA_PLAYLIST)
+            await self._store.put_bytes(key, media_playlist(rendition, base).encode(), content_type_of(MEDIA_PLAYLIST))
+
+    async def are(self, codec: str, rung: str, files: Iterable[tuple[str, Path]]) -> bool:
+        """Whether exactly these files are in the store under their names."""
+        for name, file in files:
+            try:
+                info = await self._store.stat(rung_key(self._video_id, codec, rung, name))
+            except ObjectNotFound:
+                return False
+            if info.sha256 != await asyncio.to_thread(_sha256, file):
+                return False
+        return True
 
     async def segments_listed(self, codec: str, rung: str) -> int:
         """How many segments the published playlist names; 0 without one."""
@@ -82,3 +98,7 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             for key, file in keyed:
                 group.create_task(put(key, file))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

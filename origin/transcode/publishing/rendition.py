@@ -50,10 +50,11 @@ class Rendition:
     language: str = ""
     whole: bool = True
     ceiling_bps: int = 0
+    folder: str = ""  # where its files lie, when it was begun anew under another name
 
     @property
     def path(self) -> str:
-        return f"{self.codec}/{self.rung}"
+        return f"{self.codec}/{self.folder or self.rung}"
 
     @property
     def duration(self) -> Fraction:
