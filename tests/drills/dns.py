@@ -1,12 +1,15 @@
 """`python -m tests.drills dns [packets] [seed]`: mutated queries against the DNS server's answers, 100,000 by default.
 
 Of whatever arrives: no crash, a reply that is readable and has the query's id, never a reply to a reply, and never an error over
-UDP that is longer than what it answers, so that nobody can aim this server at a third party.
+UDP that is longer than what it answers, so that nobody can aim this server at a third party. As many packets again come in
+batches through a socket, and each is answered there as it is alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
+import socket
 import sys
 import time
 from collections import Counter
@@ -18,16 +21,21 @@ import dns.message
 import dns.opcode
 import structlog
 
+from dnssteer.datagrams import serve_datagrams
 from dnssteer.responder import Responder
 from dnssteer.signing import OnlineSigning
 from dnssteer.zonekeys import new_keys
+from headwater.rules.addresses import Address
 from headwater.settings.dnszone import RateLimit
 from headwater.settings.snapshot import Snapshot
-from tests.support.deployments import LAB, load_deployment
+from tests.support.deployments import LAB, free_port, load_deployment
 
 NEVER_ANSWERED_RCODES = frozenset({2})  # SERVFAIL would be a fault of ours
 ERROR_RCODES = frozenset({1, 4, 5, 16, 23})  # FORMERR, NOTIMP, REFUSED, BADVERS, BADCOOKIE
 UDP_BYTES = 1232
+BATCH = 64
+SOCKETS = 64
+NOON = 1_800_000_000.0
 
 
 @dataclass
@@ -88,13 +96,16 @@ def responders() -> list[Responder]:
     """One as in the lab, one that signs and insists on cookies; rate limits off, so that each packet is seen to its end."""
     made = []
     for require in (False, True):
-        deployment = load_deployment(LAB)
-        unlimited = {"rate_limit": RateLimit(answers=0, errors=0), "require_cookies": require}
-        deployment = deployment.model_copy(update={"dns": deployment.dns.model_copy(update=unlimited)})
-        snapshot = Snapshot(version=1, deployment=deployment)
         signing = OnlineSigning(new_keys(time.time()), 3600) if require else None
-        made.append(Responder(snapshot, structlog.get_logger(), secrets=(bytes(range(16)),), signing=signing))
+        made.append(Responder(unlimited(require), structlog.get_logger(), secrets=(bytes(range(16)),), signing=signing))
     return made
+
+
+def unlimited(require_cookies: bool) -> Snapshot:
+    """The lab without rate limits."""
+    deployment = load_deployment(LAB)
+    changed = {"rate_limit": RateLimit(answers=0, errors=0), "require_cookies": require_cookies}
+    return Snapshot(version=1, deployment=deployment.model_copy(update={"dns": deployment.dns.model_copy(update=changed)}))
 
 
 def run(packets: int, seed: int, servers: list[Responder]) -> Campaign:
@@ -109,6 +120,45 @@ def run(packets: int, seed: int, servers: list[Responder]) -> Campaign:
         if fault is not None:
             campaign.faults.append(f"{fault}: {wire.hex()} -> {reply.hex() if reply is not None else None}")
     return campaign
+
+
+async def run_in_batches(packets: int, seed: int) -> list[str]:
+    """Faults of a server behind a socket: what it answered otherwise than the same server asked for one packet alone."""
+    chance, corpus, faults = random.Random(seed), seeds(), []
+    alone, served = (
+        # Of one moment, because cookies tell the time.
+        Responder(unlimited(False), structlog.get_logger(), secrets=(bytes(range(16)),), clock=lambda: NOON)
+        for _ in range(2)
+    )
+    address = Address("127.0.0.1", free_port())
+    server = await serve_datagrams(served, address)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(SOCKETS)]
+    loop = asyncio.get_running_loop()
+    try:
+        for client in clients:
+            client.connect((address.host, address.port))
+        for _ in range(packets // BATCH):
+            # Of some sockets many, of others one: both ways of sending replies.
+            among = clients if chance.random() < 0.5 else clients[:4]
+            expected: dict[socket.socket, list[bytes]] = {client: [] for client in among}
+            for number in range(BATCH):
+                wire, client = mutated(chance.choice(corpus), chance), among[number % len(among)]
+                reply = alone.reply(wire, ip_address("127.0.0.1"), over_tcp=False)
+                expected[client] += [reply] if reply is not None else []
+                client.send(wire)
+            for client, replies in expected.items():
+                try:
+                    async with asyncio.timeout(20):
+                        got = [await loop.sock_recv(client, 4096) for _ in replies]
+                except TimeoutError:
+                    faults.append(f"of {len(replies)} replies some did not come: {[reply.hex() for reply in replies]}")
+                    continue
+                faults += [f"answered in a batch: {reply.hex()}" for reply in set(got) ^ set(replies)]
+    finally:
+        server.close()
+        for client in clients:
+            client.close()
+    return faults
 
 
 def _fault(wire: bytes, reply: bytes | None, campaign: Campaign, *, over_tcp: bool) -> str | None:
@@ -139,7 +189,8 @@ def main(arguments: list[str]) -> int:
     packets, seed = int(arguments[0]) if arguments else 100_000, int(arguments[1]) if len(arguments) > 1 else 1
     started = time.monotonic()
     campaign = run(packets, seed, responders())
-    print(f"{packets} mutated packets (seed {seed}) in {time.monotonic() - started:.0f} s")
+    campaign.faults += asyncio.run(run_in_batches(packets, seed))
+    print(f"{packets} mutated packets (seed {seed}), and as many in batches, in {time.monotonic() - started:.0f} s")
     for outcome, count in campaign.outcomes.most_common():
         print(f"  {count:7}  {outcome}")
     print(f"  largest error or truncation over UDP: {campaign.worst:.2f} of its query")
