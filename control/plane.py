@@ -14,7 +14,15 @@ from typing import Final
 import aiohttp
 
 from control.config.desired import Desired, Edit, after_look
-from control.config.differences import Difference, differences, listens_elsewhere, read_at_start, waiting_for_restart
+from control.config.differences import (
+    Difference,
+    Written,
+    differences,
+    found_at_start,
+    listens_elsewhere,
+    read_at_start,
+    waiting_for_restart,
+)
 from control.config.publisher import Publisher
 from control.config.wanted import Wanted, with_drains
 from control.enrolment.known import KnownNodes
@@ -78,14 +86,6 @@ class Life:
 
     process_start: float
     started_with: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What nodes that start from `at` on find in the file, until it is written again: settings by node and path."""
-
-    at: float
-    settings: dict[str, dict[str, str]]
 
 
 def written_at(config: Path | None, now: float) -> float:
@@ -214,7 +214,10 @@ class ControlPlane:
     def waiting_for_restart(self, node: str) -> list[Difference]:
         """Settings of `node` that it will know only when it starts again."""
         life = self.lives.get(node)
-        return waiting_for_restart(life.started_with, self._written[-1].settings.get(node, {})) if life else []
+        if life is None:
+            return []
+        started_with = life.started_with or found_at_start(self._written, node, life.process_start)
+        return waiting_for_restart(started_with, self._written[-1].settings.get(node, {}))
 
     async def watch(self) -> None:
         """The config file, the key ring, and the tokens of the nodes that the config names: once a second."""
@@ -383,9 +386,8 @@ class ControlPlane:
         remember(self.readings.setdefault(node, deque()), counters)
         life = self.lives.get(node)
         if life is None or life.process_start != counters.process_start:
-            earlier = [written for written in self._written if written.at <= counters.process_start]
-            read = earlier[-1] if earlier else self._written[0]
-            self.lives[node] = Life(counters.process_start, read.settings.get(node, {}))
+            start = counters.process_start
+            self.lives[node] = Life(start, found_at_start(self._written, node, start))
             self._changed.set()  # it may listen where the config says, now
 
     def _happened(self, kind: Kind, text: str) -> None:

@@ -22,6 +22,7 @@ from dnssteer.zonekeys import KeySet, ZoneKeys
 from headwater.rules.addresses import Address
 from headwater.runtime.httpsite import CannotStart
 from headwater.runtime.logs import Log
+from headwater.settings.dnszone import KeyRollover
 from headwater.settings.topology import Dns
 
 LOOK_EVERY_S: Final = 1.0
@@ -29,19 +30,24 @@ ASK_EVERY_S: Final = 60.0
 ASK_TIMEOUT_S: Final = 5.0
 
 
-def timing_of(settings: Dns) -> Timing:
+def timing_of(settings: Dns, rollover: KeyRollover) -> Timing:
     """The waits that follow from the zone's TTLs."""
     negative_s = settings.ttl if settings.negative_ttl is None else settings.negative_ttl
     longest_s = max(settings.ttl, negative_s, settings.record_ttl, INFRASTRUCTURE_TTL_S)
-    rollover = settings.rollover
     return Timing(rollover.key_ttl, longest_s, rollover.propagation, rollover.zsk_every, rollover.ksk_every)
 
 
 class KeyKeeper:
-    """`use` is told of each new set of keys."""
+    """`timing` is that of the moment, because TTLs follow the snapshot; `use` is told of each new set of keys."""
 
     def __init__(
-        self, store: ZoneKeys, zone: str, timing: Timing, parents: list[Address], use: Callable[[KeySet], None], log: Log
+        self,
+        store: ZoneKeys,
+        zone: str,
+        timing: Callable[[], Timing],
+        parents: list[Address],
+        use: Callable[[KeySet], None],
+        log: Log,
     ) -> None:
         self._store, self._timing, self._parents = store, timing, parents
         self._zone = dns.name.from_text(zone)
@@ -62,7 +68,7 @@ class KeyKeeper:
     async def look(self) -> None:
         """Once. What cannot be read or written changes nothing, and is tried again at the next look."""
         try:
-            moved = await asyncio.to_thread(self._store.look, self._timing)
+            moved = await asyncio.to_thread(self._store.look, self._timing())
         except (OSError, CannotStart) as error:
             KEY_TROUBLES.labels("file").inc()
             self._log.warning("the zone's keys cannot be kept; going on with those of before", error=str(error))

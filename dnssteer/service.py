@@ -9,6 +9,7 @@ from functools import partial
 from dnssteer.contentsteering import ContentSteering
 from dnssteer.door import Routes, serve_door
 from dnssteer.keykeeper import KeyKeeper, timing_of
+from dnssteer.keyroll import Timing
 from dnssteer.metrics import GEO_BUILT
 from dnssteer.overhttps import DnsOverHttps
 from dnssteer.redirects import Redirects
@@ -58,6 +59,10 @@ async def dns_node(context: NodeContext) -> AsyncIterator[None]:
 
 
 def _keeper(context: NodeContext, keys: ZoneKeys, responder: Responder) -> KeyKeeper:
-    settings = context.deployment.dns
-    parents = settings.rollover.parent_servers
-    return KeyKeeper(keys, context.deployment.zone, timing_of(settings), parents, responder.use_keys, context.log)
+    deployment = context.deployment
+    rollover = deployment.dns.rollover
+
+    def timing() -> Timing:
+        return timing_of(responder.snapshot.deployment.dns, rollover)
+
+    return KeyKeeper(keys, deployment.zone, timing, rollover.parent_servers, responder.use_keys, context.log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from headwater.settings.deployment import Deployment, Role, nodes_of
 # What a role reads once, at its start. All else follows the snapshot.
 READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
     "control": ("signing.keys",),
-    "dns": ("dns.listen", "dns.admin", "dns.http.listen", "dns.http.tls", "dns.dnssec"),
+    "dns": ("dns.listen", "dns.admin", "dns.http.listen", "dns.http.tls", "dns.dnssec", "dns.rollover"),
     "origin-api": (
         "origin.api", "origin.public_url", "origin.catalogue", "origin.masters", "origin.tiers", "origin.uploads",
         "origin.transcode", "origin.steer_by", "signing",
@@ -26,6 +26,14 @@ READ_AT_START: Final[dict[Role, tuple[str, ...]]] = {
 }  # fmt: skip
 # Every node asks control where it listened when the node started, and has its data below one folder.
 READ_AT_START_BY_ALL: Final = ("data", "control.listen", "control.enrolment.listen")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What nodes that start from `at` on find in the file, until it is written again: settings by node and path."""
+
+    at: float
+    settings: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,16 @@ def read_at_start(deployment: Deployment) -> dict[str, dict[str, str]]:
 def _matching(settings: dict[str, tuple[list[str], str]], node: str, role: Role) -> dict[str, str]:
     patterns = [pattern.replace("{node}", node).split(".") for pattern in (*READ_AT_START_BY_ALL, *READ_AT_START[role])]
     return {path: value for path, (steps, value) in settings.items() if any(_below(steps, pattern) for pattern in patterns)}
+
+
+def found_at_start(written: Sequence[Written], node: str, process_start: float) -> dict[str, str]:
+    """What a node that began then had read; nothing, while no file names it.
+
+    A node that the file did not name yet was started with the one that is about to be applied: so additions begin.
+    """
+    before = [one for one in written if one.at <= process_start] or [written[0]]
+    read = before[-1].settings.get(node)
+    return read if read is not None else next((one.settings[node] for one in written if node in one.settings), {})
 
 
 def waiting_for_restart(started_with: dict[str, str], wanted: dict[str, str]) -> list[Difference]:

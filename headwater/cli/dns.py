@@ -110,7 +110,7 @@ def _row(place: KeyPlace, places: keyroll.Keys, deployment: Deployment) -> dict[
 
 def _next(place: KeyPlace, places: keyroll.Keys, deployment: Deployment) -> str:
     """What happens to the key next, in words."""
-    timing = timing_of(deployment.dns)
+    timing = timing_of(deployment.dns, deployment.dns.rollover)
     at = keyroll.due_at(place, places, timing)
     if at is None:
         if place.state is State.SUBMITTED:

@@ -101,7 +101,7 @@ async def test_every_answer_validates_while_both_keys_are_replaced_and_the_paren
         ) as resolver,
         Supervised(LOG) as tasks,
     ):
-        keeper = KeyKeeper(below, "cdn.test", TIMING, [parent_address], child.use_keys, LOG)
+        keeper = KeyKeeper(below, "cdn.test", lambda: TIMING, [parent_address], child.use_keys, LOG)
         tasks.start("keep", lambda: keeper.keep(look_every_s=0.02, ask_every_s=0.1))
         record = above.current.of_keys[0].record.to_text().split(maxsplit=3)
         anchor = tmp_path / "anchor.conf"

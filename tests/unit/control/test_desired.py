@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.config.desired import Desired, Edit, after_look
-from control.config.differences import Difference, differences, read_at_start, waiting_for_restart
+from control.config.differences import (
+    Difference,
+    Written,
+    differences,
+    found_at_start,
+    listens_elsewhere,
+    read_at_start,
+    waiting_for_restart,
+)
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
 from tests.support.deployments import lab_config
@@ -73,6 +81,29 @@ def test_what_a_node_reads_at_its_start_waits_for_its_restart(tmp_path: Path) ->
     for node in ("shield-2", "sin-1", "dns", "control", "origin-api"):
         assert waiting(old, new, node) == [], node
     assert "pops.sin.edges.sin-1.listen" in read_at_start(old)["sin-1"]
+
+
+def test_a_new_node_that_was_started_before_its_file_was_applied_listens_where_the_file_says(tmp_path: Path) -> None:
+    """Else no viewer would ever be sent to a POP that was added as the operators' guide says."""
+    file, before = started(tmp_path)
+    edit(
+        file,
+        "  iad:\n",
+        "  ams:\n    region: eu\n    edges:\n      ams-1: {listen: 127.0.4.1:8080, admin: 127.0.4.1:8180}\n  iad:\n",
+    )
+    after, _ = after_look(before, file)
+    written = [Written(100.0, read_at_start(before.deployment))]
+    assert found_at_start(written, "ams-1", 150.0) == {}, "no file names it yet"
+    written.append(Written(200.0, read_at_start(after.deployment)))
+    wanted = written[-1].settings["ams-1"]
+    assert waiting_for_restart(found_at_start(written, "ams-1", 150.0), wanted) == []
+    # One that the old file did name found there what the old file said.
+    written.append(Written(300.0, {"fra-1": {"pops.fra.edges.fra-1.listen": "127.0.9.9:80"}}))
+    moved = waiting_for_restart(found_at_start(written, "fra-1", 250.0), written[-1].settings["fra-1"])
+    assert listens_elsewhere(moved, "edge")
+    assert not listens_elsewhere(
+        waiting_for_restart(found_at_start(written, "fra-1", 300.0), written[-1].settings["fra-1"]), "edge"
+    )
 
 
 def waiting(old: Deployment, new: Deployment, node: str) -> list[str]:
