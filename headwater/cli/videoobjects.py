@@ -9,7 +9,9 @@ from urllib.parse import urljoin
 import httpx
 
 TIMEOUT_S = 15.0
-_URI = re.compile(r'URI="([^"]+)"')
+# Not SERVER-URI: a steering manifest is made for each viewer and lies nowhere.
+_URI = re.compile(r'[:,]URI="([^"]+)"')
+_CUE = re.compile(r"^(\S+)#xywh=", re.MULTILINE)
 
 
 class NoObjects(Exception):
@@ -30,7 +32,14 @@ def objects_of_video(api: str, video_id: str) -> list[str]:
             found.append(playlist)
             if playlist.partition("?")[0].endswith(".m3u8"):
                 found.extend(references(_text(client, playlist), playlist))
+        if playback.get("storyboard"):
+            found.extend(pictures(_text(client, playback["storyboard"]), playback["storyboard"]))
     return list(dict.fromkeys(found))
+
+
+def pictures(storyboard: str, base: str) -> Iterable[str]:
+    """The URLs of the pictures that a storyboard's cues point into."""
+    return [urljoin(base, name) for name in dict.fromkeys(_CUE.findall(storyboard))]
 
 
 def references(manifest: str, base: str) -> Iterable[str]:
