@@ -120,8 +120,10 @@ def _certificate(certificate: dict[str, Any] | None, now: float) -> str | None:
             return f"not enrolled: {cure}"
         case "enrolled":
             return f"its certificate expires in {_duration(certificate['expires_at'] - now)} and was not renewed: {cure} anew"
+        case "revoked":
+            return f"revoked, so that no viewer is sent to it and no parent fills it: {cure} again"
         case state:
-            return f"its certificate is {state}: {cure} anew"
+            return f"its certificate has {state}; it serves on by its last snapshot: {cure} anew"
 
 
 def _row(node: dict[str, Any], name: str, now: float, *, enrols: bool) -> list[str | Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,11 +23,14 @@ from control.enrolment.ledger import Ledger, StoredToken, check, issued, redeeme
 from control.enrolment.office import EnrolmentOffice, Wish
 from control.enrolment.refusals import EnrolmentRefused, Refusal
 from control.enrolment.requests import LARGEST_CSR_BYTES, requested_key
+from control.enrolment.startup import ensure_enrolled
 from headwater.rules.enroltokens import DRAWN_BYTES, EnrolToken, InvalidEnrolToken, draw_enrol_token, parse_enrol_token
 from headwater.rules.nodeidentity import NodeIdentity, can_be_named, identity_of_peer, identity_of_uri
-from headwater.runtime.enrolment.identity import new_key, signing_request
+from headwater.runtime.enrolment.identity import FILE as NODE_FILE
+from headwater.runtime.enrolment.identity import new_key, signing_request, write_identity
+from headwater.runtime.enrolment.joining import TOKEN_FILE
 from headwater.runtime.httpsite import CannotStart
-from headwater.settings.deployment import Deployment
+from headwater.settings.deployment import Deployment, nodes_of
 from headwater.settings.enrolment import Enrolment
 from tests.support.deployments import lab_deployment
 
@@ -249,3 +253,33 @@ def test_a_nodes_own_request_is_taken() -> None:
     key = new_key()
     assert requested_key(signing_request(key, "fra-1"), "fra-1") == key.public_key()
     assert requested_key(csr(key, sans=("fra-1",)), "fra-1") == key.public_key()
+
+
+def test_a_lab_gives_a_token_to_each_node_without_a_certificate_that_holds_and_to_no_revoked_one(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    control = deployment.data / "nodes" / "control"
+
+    def given() -> set[str]:
+        ensure_enrolled(deployment)
+        files = list((deployment.data / "nodes").glob(f"*/{TOKEN_FILE}"))
+        nodes = {file.parent.name for file in files}
+        for file in files:
+            file.unlink()
+        return nodes
+
+    def certified(node: str, began: float) -> None:
+        key, office = new_key(), EnrolmentOffice(control, lambda: deployment)
+        one = NodeIdentity(deployment.name, "edge", node, 1)
+        issued_now = office.authority.issue(one, key.public_key(), began, 3600)
+        write_identity(deployment.data / "nodes" / node / NODE_FILE, key, issued_now, office.authority.pem)
+
+    everybody = set(nodes_of(deployment)) - {"control", "origin-transcoder"}
+    assert given() == everybody
+    certified("fra-1", time.time())
+    certified("iad-1", time.time() - 7200)
+    assert given() == everybody - {"fra-1"}, "one has expired"
+    EnrolmentOffice(control, lambda: deployment).revoke("sin-1")
+    assert given() == everybody - {"fra-1", "sin-1"}
+    (control / FILE).unlink()
+    assert given() == everybody - {"sin-1"}, "the certificates are of an authority that was lost"
