@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dnssteer.cookies import SECRET_BYTES
 from headwater.runtime.httpsite import CannotStart
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 
 
 def cookie_secrets(file: Path) -> tuple[bytes, ...]:

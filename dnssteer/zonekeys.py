@@ -33,7 +33,7 @@ from pydantic import Field, ValidationError
 from dnssteer import keyroll
 from dnssteer.keyroll import KeyPlace, Keys, Moved, Role, State, Step, Timing
 from headwater.runtime.httpsite import CannotStart
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 from headwater.settings.deployment import Deployment
 from headwater.settings.model import Settings
 

@@ -12,9 +12,7 @@ a machine that loses power, sees a key's old file or its new one. Key files are 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
 import secrets
 import time
@@ -30,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import Field, ValidationError
 
 from headwater.runtime.metrics import counter
+from headwater.runtime.wholefiles import replace_whole, writing_alone
 from headwater.settings.model import Settings
 from headwater.settings.snapshot import Base64Bytes
 from signer.grant import Algorithm, KeyId, KeyState, SigningKey, VerifyKey
@@ -229,31 +228,14 @@ class KeyRing:
     @contextmanager
     def _changing(self) -> Iterator[tuple[StoredKey, ...]]:
         """The keys as they are, with nobody else changing them meanwhile."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield self._load()
-        finally:
-            os.close(descriptor)
-            self._read = None
+        with writing_alone(self.folder / ".lock"):
+            try:
+                yield self._load()
+            finally:
+                self._read = None
 
     def _write(self, key: StoredKey) -> None:
-        draft = self.folder / f".{key.key_id}.{secrets.token_hex(4)}.draft"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(key.model_dump_json(indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.folder / f"{key.key_id}.json")
-        finally:
-            draft.unlink(missing_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)  # a rename is on disk only when its folder is
-        finally:
-            os.close(folder)
+        replace_whole(self.folder / f"{key.key_id}.json", f"{key.model_dump_json(indent=1)}\n".encode("ascii"))
 
 
 def clock_text(unix_s: float) -> str:

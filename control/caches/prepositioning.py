@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from control.audit import NIGHTLY, AuditLog, What
 from control.caches.aheadshares import ahead_shares
-from control.keeping import keep_json, kept_json
 from control.metrics import AHEAD_USE_RATIO, PREPOSITIONED
 from control.plane import ControlPlane, Kind
 from control.rollouts.handoff import parts_of
@@ -28,6 +27,7 @@ from headwater.rules.ownership import owners
 from headwater.rules.prepositioning import EdgeFill, Hot, aged, plan_fills
 from headwater.rules.warmorder import WarmOrder, WarmOutcome
 from headwater.runtime.logs import Log
+from headwater.runtime.wholefiles import keep_json, kept_json
 from headwater.settings.preposition import Preposition
 from headwater.settings.world import world_of
 

@@ -11,6 +11,7 @@ from typing import Final
 from headwater.rules.purging import PurgeKind, PurgeRecord
 from headwater.runtime.logs import Log
 from headwater.runtime.purgelines import line_of, valid_lines
+from headwater.runtime.wholefiles import replace_whole
 
 KEPT_AT_MOST: Final = 10_000
 
@@ -86,11 +87,7 @@ class PurgeLog:
         kept = self._records[-self._at_most :]
         self._dropped = self._records[-self._at_most - 1].sequence
         records = [PurgeRecord(self._dropped, PurgeKind.EVERYTHING, "", False, self._clock()), *kept]
-        draft = self._file.with_suffix(".draft")
-        with draft.open("wb") as file:
-            file.writelines(map(line_of, records))
-            file.flush()
-            os.fsync(file.fileno())
-            self._length = file.tell()
-        draft.replace(self._file)
+        content = b"".join(map(line_of, records))
+        replace_whole(self._file, content)
+        self._length = len(content)
         self._records = records

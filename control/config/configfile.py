@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from control.config.wanted import Wanted
-from control.keeping import keep
 from control.rollouts.rolloutstate import End, RolloutState
+from headwater.runtime.wholefiles import replace_whole
 from headwater.settings.load import ConfigError, Problem, parse_deployment
 
 
@@ -53,10 +53,10 @@ class ConfigFile:
         try:
             if now is not None and now != expected:
                 aside = self._folder / f"set-aside-{int(self._clock())}.yaml"
-                keep(aside, now.encode())
+                replace_whole(aside, now.encode())
                 told = f"{self._file} was edited meanwhile; the edit is kept in {aside}"
             mode = os.stat(self._file).st_mode & 0o777 if self._file.exists() else 0o644
-            keep(self._file.resolve(), text.encode(), mode)
+            replace_whole(self._file.resolve(), text.encode(), mode)
         except OSError as error:
             return f"{self._file} cannot be written ({error.strerror}): put the version of `headwater history` there by hand"
         return told

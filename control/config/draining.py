@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from control.audit import Asker, asker_from
-from control.keeping import keep_json, kept_json
 from headwater.runtime.logs import Log
+from headwater.runtime.wholefiles import keep_json, kept_json
 
 
 @dataclass(frozen=True, slots=True)

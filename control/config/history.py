@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from control.audit import Asker, asker_from
-from control.keeping import keep_json, kept_json
 from headwater.runtime.logs import Log
+from headwater.runtime.wholefiles import keep_json, kept_json
 
 
 class Outcome(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from control.metrics import PUBLISHED, PUBLISHED_VERSION, WAITING
 from headwater.runtime.logs import Log
+from headwater.runtime.wholefiles import replace_whole
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 
@@ -128,11 +128,4 @@ class Publisher:
 
     def _keep(self, body: bytes) -> None:
         """Mode 0600: an HMAC key in a snapshot is a secret."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._file.with_suffix(".draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._file)
+        replace_whole(self._file, body)

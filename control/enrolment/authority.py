@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from headwater.rules.nodeidentity import NodeIdentity
 from headwater.runtime.httpsite import CannotStart
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 
 FILE: Final = Path("enrolment") / "authority.pem"
 LIFETIME: Final = datetime.timedelta(days=20 * 365)

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from control.enrolment.ledger import EnrolledNode, Ledger, StoredToken
-from control.keeping import keep_json, kept_json
+from headwater.runtime.wholefiles import keep_json, kept_json, stamp_of, writing_alone
 
 T = TypeVar("T")
 FILE: Final = Path("enrolment") / "book.json"
@@ -58,25 +56,18 @@ class EnrolmentBook:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """One writer at a time, whichever process or thread it is in."""
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self._file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._trouble("written", error) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(writing_alone(self._file.with_suffix(".lock")))
+            except OSError as error:
+                raise self._trouble("written", error) from error
             yield
-        finally:
-            os.close(descriptor)
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
-            stat = self._file.stat()
-        except FileNotFoundError:
-            return None
+            return stamp_of(self._file)
         except OSError as error:
             raise self._trouble("read", error) from error
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _read(self) -> Ledger:
         try:

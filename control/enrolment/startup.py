@@ -8,7 +8,7 @@ from typing import Final
 from control.enrolment.office import EnrolmentOffice
 from headwater.runtime.enrolment.identity import FILE, IdentityUnusable, read_identity
 from headwater.runtime.enrolment.joining import NEEDS_NONE, TOKEN_FILE
-from headwater.runtime.secretonce import replace_secret
+from headwater.runtime.wholefiles import replace_secret
 from headwater.settings.deployment import Deployment, nodes_of
 
 LASTS_S: Final = 3600.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from control.audit import Asker, asker_from
-from control.keeping import keep_json, kept_json
+from headwater.runtime.wholefiles import keep_json, kept_json
 
 LINES_KEPT: Final = 400
 

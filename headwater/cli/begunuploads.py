@@ -5,7 +5,6 @@ One small JSON file in the user's state folder; it names files, never holds a UR
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from headwater.runtime.wholefiles import keep_json, writing_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,12 @@ class BegunUploads:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Begun]]:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with writing_alone(self._file.with_suffix(".lock")):
             entries = self._read()
             before = dict(entries)
             yield entries
             if entries != before:
-                self._write(entries)
-        finally:
-            os.close(descriptor)
+                keep_json(self._file, {digest: asdict(begun) for digest, begun in entries.items()})
 
     def _read(self) -> dict[str, Begun]:
         """A file that cannot be read as ours is as good as none: the worst is an upload begun anew."""
@@ -84,12 +80,3 @@ class BegunUploads:
             return {digest: Begun(entry["key"], entry["video_id"]) for digest, entry in entries.items()}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
-
-    def _write(self, entries: dict[str, Begun]) -> None:
-        draft = self._file.with_suffix(".draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({digest: asdict(begun) for digest, begun in entries.items()}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._file)

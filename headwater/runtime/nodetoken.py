@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from pathlib import Path
 
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 
 NODE_HEADER = "Headwater-Node"
 

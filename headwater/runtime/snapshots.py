@@ -9,7 +9,6 @@ node's health all the while, and each check says which version there is: a node 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.enrolment.links import control_client
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import counter, gauge
+from headwater.runtime.wholefiles import replace_whole
 from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 
@@ -165,11 +165,4 @@ class SnapshotFollower:
             return None
 
     def _keep(self, snapshot: Snapshot) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._file.with_suffix(f".draft-{os.getpid()}")  # a worker and its replacement may both write for a moment
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(snapshot.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._file)
+        replace_whole(self._file, snapshot.model_dump_json().encode())

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from headwater.runtime.metrics import counter
+from headwater.runtime.wholefiles import sync_folder
 from origin.objects.interface import ObjectInfo, ObjectNotFound, ObjectStoreFailed
 from origin.objects.keys import check_key, check_prefix
 
@@ -105,7 +106,7 @@ class BlobFolder:
         with self._locked(fcntl.LOCK_SH):
             _make_folders(blob.parent, self.root)
             draft.path.replace(blob)  # over the same content if it is there already, which also makes it young again
-            _sync_folder(blob.parent)
+            sync_folder(blob.parent)
             return self._write_name(path, name, only_if_absent)
 
     def find(self, key: str) -> Name:
@@ -138,7 +139,7 @@ class BlobFolder:
         path = self._name_path(key)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def forget_version(self, info: ObjectInfo) -> bool:
         path = self._name_path(info.key)
@@ -149,7 +150,7 @@ class BlobFolder:
             except ObjectNotFound:
                 return False
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         return True
 
     def names(self, prefix: str, *, strict: bool = False) -> Iterator[tuple[str, Name]]:
@@ -238,7 +239,7 @@ class BlobFolder:
             return False
         finally:
             draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
 
     def _name_path(self, key: str) -> Path:
@@ -267,12 +268,4 @@ def _make_folders(folder: Path, root: Path) -> None:
     if folder != root:
         _make_folders(folder.parent, root)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)

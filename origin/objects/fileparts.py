@@ -27,6 +27,7 @@ from typing import Final
 
 import aiofiles
 
+from headwater.runtime.wholefiles import sync_folder
 from origin.objects.assembling import Assemblies
 from origin.objects.filedrafts import FilePartDraft
 from origin.objects.files import CHUNK_BYTES, FileObjects, disk_errors_mapped, in_thread
@@ -260,11 +261,7 @@ def _link(source: Path, target: Path, number: int) -> None:
         pass  # linked before
     except FileNotFoundError:
         raise PartsMissing(source.parent.name, [number]) from None
-    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)
 
 
 def _parts_in(folder: Path) -> list[ArrivedPart]:

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from headwater.runtime.httpsite import CannotStart
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import FileStore, S3Store, Store
 from origin.objects.fileparts import FilePartStore

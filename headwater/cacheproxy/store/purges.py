@@ -9,13 +9,11 @@ message, that there is more to read. A torn end, of a process that was killed wh
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,6 +24,7 @@ from headwater.rules.fields import Fields
 from headwater.rules.purging import Coverage, Named, PurgeRecord, PurgeTable, folded, tags_of
 from headwater.runtime.logs import Log
 from headwater.runtime.purgelines import line_of, valid_lines
+from headwater.runtime.wholefiles import replace_whole, sync_folder, writing_alone
 
 RECORDS_AT_MOST: Final = 50_000  # about 15 MB of memory; beyond it the oldest half becomes one record that names everything
 _CHANGES, _LENGTH, _GENERATION = range(3)
@@ -54,7 +53,7 @@ class Purges:
             self._state = memoryview(mmap.mmap(descriptor, _STATE_BYTES)).cast("Q")
         finally:
             os.close(descriptor)
-        with self._lock, self._writing():
+        with self._lock, writing_alone(self._folder / "lock"):
             content = self._content(None)
             lines = list(valid_lines(content))
             valid = sum(len(line) for line, _ in lines)
@@ -101,7 +100,7 @@ class Purges:
         hold in this process only, and must not be acknowledged.
         """
         now = time.time()  # soft purges: this node's clock is the one that ages are counted by
-        with self._lock, self._writing():
+        with self._lock, writing_alone(self._folder / "lock"):
             self._read_new()
             news = [replace(record, at=now) for record in records if record.sequence > self._table.sequence]
             if not news:
@@ -131,27 +130,21 @@ class Purges:
         finally:
             os.close(descriptor)
         if not length:
-            self._sync_folder()
+            sync_folder(self._folder)
         self._state[_LENGTH] = length + len(data)
         self._state[_CHANGES] += 1
 
     def _fold(self) -> None:
         """Rewrites the log with half as many records."""
-        draft = self._folder / "log.draft"
-        with draft.open("wb") as file:
-            file.writelines(map(line_of, folded(self._table.records(), self._at_most // 2)))
-            file.flush()
-            os.fsync(file.fileno())
-            length = file.tell()
-        draft.replace(self._folder / "log")
-        self._sync_folder()
-        self._state[_LENGTH] = length
+        content = b"".join(map(line_of, folded(self._table.records(), self._at_most // 2)))
+        replace_whole(self._folder / "log", content)
+        self._state[_LENGTH] = len(content)
         self._state[_GENERATION] += 1
         self._state[_CHANGES] += 1
         self._read_new()
 
     def _read_on(self) -> None:
-        with self._lock, self._writing():
+        with self._lock, writing_alone(self._folder / "lock"):
             self._read_new()
 
     def _read_new(self) -> None:
@@ -188,20 +181,3 @@ class Purges:
                 return file.read() if length is None else file.read(length - start)
         except FileNotFoundError:
             return b""
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Held against the other workers of the node."""
-        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from headwater.rules.nodeidentity import NodeIdentity, identity_of_uri
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import gauge
-from headwater.runtime.secretonce import replace_secret
+from headwater.runtime.wholefiles import replace_secret
 
 FILE: Final = Path("identity") / "node.pem"
 LOOK_S: Final = 1.0

@@ -24,7 +24,7 @@ from headwater.runtime.enrolment.asking import ENROLMENTS, Asked, NotEnrolled, e
 from headwater.runtime.enrolment.identity import FILE, Identity, IdentityUnusable, new_key, private_pem, write_identity
 from headwater.runtime.httpsite import CannotStart
 from headwater.runtime.logs import Log
-from headwater.runtime.secretonce import replace_secret
+from headwater.runtime.wholefiles import replace_secret
 from headwater.settings.deployment import Deployment, Role, nodes_of
 
 VARIABLE: Final = "HEADWATER_ENROL"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.runtime.secretonce import make_once
+from headwater.runtime.wholefiles import make_once
 
 
 def test_of_many_who_start_at_once_one_makes_the_file_and_nothing_else_is_left(tmp_path: Path) -> None:
