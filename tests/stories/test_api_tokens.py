@@ -19,6 +19,7 @@ from origin.catalogue.engine import reading, writing
 from origin.catalogue.ownertoken import CREATOR_FILE, ensure_creator_token
 from origin.catalogue.schema import api_tokens, uploads
 from origin.catalogue.tokens import keep_token, revoke_token
+from tests.support.deployments import with_uploads
 from tests.support.origin import Answer, RunningApi, bearer, running_api
 
 SAID = {"title": "A clip", "size": 5, "content_type": "video/mp4", "filename": "clip.mp4"}
@@ -106,9 +107,7 @@ async def test_no_answer_tells_which_library_serves(api: RunningApi) -> None:
 
 
 async def test_a_deployment_may_do_without_tokens(deployment: Deployment) -> None:
-    limits = deployment.origin.uploads.model_copy(update={"require_tokens": False})
-    origin = deployment.origin.model_copy(update={"uploads": limits})
-    async with running_api(deployment.model_copy(update={"origin": origin})) as api:
+    async with running_api(with_uploads(deployment, require_tokens=False)) as api:
         del api.creator.session.headers["Authorization"]  # type: ignore[attr-defined]
         assert (await api.creator.begin(5)).status == 201
 
@@ -128,9 +127,7 @@ async def test_without_tokens_only_our_own_pages_and_listed_ones_may_upload(
     deployment: Deployment, page: str | None, status: int
 ) -> None:
     """A user's browser sends to us whatever a page of any site tells it to."""
-    limits = deployment.origin.uploads.model_copy(update={"require_tokens": False, "pages": ["https://studio.example"]})
-    origin = deployment.origin.model_copy(update={"uploads": limits})
-    async with running_api(deployment.model_copy(update={"origin": origin})) as api:
+    async with running_api(with_uploads(deployment, require_tokens=False, pages=["https://studio.example"])) as api:
         del api.creator.session.headers["Authorization"]  # type: ignore[attr-defined]
         said = {"Origin": page.format(port=deployment.origin.api.listen.port)} if page else {}
         by_parts = await api.creator.ask("POST", "/api/v1/videos", json=SAID, headers=said)

@@ -1,6 +1,6 @@
 """What users of other platforms suffer from in uploads, impossible here: PeerTube #4969, #7087, #4907, #6885; uppy #1724, #2900.
 
-#4969 and #7087 (a proxy or a dead connection ends an upload, and it restarts from zero) are also in test_upload_streams.py,
+#4969 and #7087 (a proxy or a dead connection ends an upload, and it restarts from zero) are also in streams/test_tus.py,
 uppy #1724 (an interrupted upload does not resume after a reload) with the real client in tests/integration/uploads.
 """
 

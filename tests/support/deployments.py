@@ -58,6 +58,12 @@ def lab_deployment(folder: Path) -> Deployment:
     return load_deployment(lab_config(folder))
 
 
+def with_uploads(deployment: Deployment, **limits: object) -> Deployment:
+    """The deployment with other values in `origin.uploads`."""
+    uploads = deployment.origin.uploads.model_copy(update=limits)
+    return deployment.model_copy(update={"origin": deployment.origin.model_copy(update={"uploads": uploads})})
+
+
 def _moved(value: Any, moved: dict[str, str]) -> Any:
     """The config with each `listen` and `admin` address on a free port; edges share one, as in the lab."""
     if isinstance(value, list):

@@ -17,6 +17,7 @@ from headwater.rules.names import video_id_from_bits
 from headwater.settings.load import load_deployment
 from tests.support.asking import ask_until_true
 from tests.support.deployments import free_port
+from tests.support.goingon import going_on
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, header, scripted_parent
 
@@ -56,15 +57,8 @@ class Viewers:
 @asynccontextmanager
 async def viewers_of(lab: Lab) -> AsyncIterator[Viewers]:
     viewers = Viewers(lab)
-    tasks = [asyncio.create_task(viewers.watch(edge)) for edge in ("fra-1", "iad-1")]
-    try:
+    async with going_on(viewers.watch(edge) for edge in ("fra-1", "iad-1")):
         yield viewers
-        for task in tasks:
-            assert not task.done(), task.exception()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def headwater(lab: Lab, *arguments: str) -> CompletedProcess[str]:

@@ -15,6 +15,7 @@ from origin.api.playability import video_grant
 from signer.grant import KeyState, mint
 from signer.keyring import KeyRing, signing_one
 from tests.support.asking import ask_until_true
+from tests.support.goingon import going_on
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, header, scripted_parent
 
@@ -55,15 +56,8 @@ class Viewers:
 @asynccontextmanager
 async def watching(lab: Lab) -> AsyncIterator[Viewers]:
     viewers = Viewers(lab)
-    tasks = [asyncio.create_task(viewers.watch(edge, anew=anew)) for edge in ("fra-1", "iad-1") for anew in (True, False)]
-    try:
+    async with going_on(viewers.watch(edge, anew=anew) for edge in ("fra-1", "iad-1") for anew in (True, False)):
         yield viewers
-        for task in tasks:
-            assert not task.done(), task.exception()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def rotate(lab: Lab, *options: str) -> CompletedProcess[str]:

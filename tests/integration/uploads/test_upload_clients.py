@@ -21,7 +21,7 @@ from tusclient.client import TusClient
 from headwater.settings.deployment import Deployment
 from origin.catalogue.engine import reading
 from origin.catalogue.schema import jobs
-from tests.support.deployments import ROOT, lab_deployment
+from tests.support.deployments import ROOT, lab_deployment, with_uploads
 from tests.support.origin import RunningApi, running_api
 
 MIB = 1024 * 1024
@@ -32,9 +32,7 @@ CLIENTS = ROOT / "tests" / "clients"
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """Parts of 1 MiB, so that a small file has several."""
-    deployment = lab_deployment(tmp_path)
-    limits = deployment.origin.uploads.model_copy(update={"part_size": MIB})
-    return deployment.model_copy(update={"origin": deployment.origin.model_copy(update={"uploads": limits})})
+    return with_uploads(lab_deployment(tmp_path), part_size=MIB)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from headwater.settings.deployment import Deployment
 from origin.catalogue.engine import writing
 from origin.catalogue.ownertoken import CREATOR_FILE, ensure_creator_token
 from origin.catalogue.schema import jobs, renditions, videos
-from tests.support.deployments import ROOT, lab_deployment
+from tests.support.deployments import ROOT, lab_deployment, with_uploads
 from tests.support.origin import RunningApi, running_api
 from tests.support.waiting import until
 
@@ -35,9 +35,7 @@ CLIP = random.Random(11).randbytes(30 * PART + 5)
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
     """Small parts, so that a small file has many."""
-    deployment = lab_deployment(tmp_path)
-    uploads = deployment.origin.uploads.model_copy(update={"part_size": PART})
-    return deployment.model_copy(update={"origin": deployment.origin.model_copy(update={"uploads": uploads})})
+    return with_uploads(lab_deployment(tmp_path), part_size=PART)
 
 
 @pytest.fixture
