@@ -19,8 +19,10 @@ from origin.catalogue.engine import open_catalogue, reading
 from origin.catalogue.jobs import claim_next, set_aside
 from origin.catalogue.schema import jobs
 from origin.objects.fileparts import FilePartStore
+from tests.support.clips import flash_clip
 from tests.support.deployments import lab_deployment
 from tests.support.origin import MIB, RunningApi, running_api
+from tests.support.transcoding import quick, studio, transcoder
 
 PART = 5 * MIB
 CLIP = random.Random(5).randbytes(PART + 17)
@@ -101,3 +103,31 @@ async def test_a_job_set_aside_says_why_and_is_taken_again_later(deployment: Dep
                 (video_id, "disk-full: free space")
             ]
         assert await claim_next(catalogue, "b", 115.0, 15.0) is not None
+
+
+async def test_a_full_disk_inside_ffmpeg_sets_the_video_aside_and_it_goes_on_with_all_its_rungs(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    deployment = quick(lab_deployment(tmp_path), lease=4.0, range_segments=1)
+    nodes = deployment.data / "nodes" / "origin-transcoder"
+    nodes.mkdir(parents=True)
+    (small_disk / "work").mkdir()
+    (nodes / "work").symlink_to(small_disk / "work", target_is_directory=True)
+    clip = await asyncio.to_thread(flash_clip, tmp_path / "clip.mp4", seconds=9)
+    other = small_disk / "somebody-elses"
+    await asyncio.to_thread(fill, other)
+    with other.open("r+b") as file:  # room for the probe and the beginning of an encode
+        file.truncate(other.stat().st_size - 64 * 1024)
+    async with studio(deployment) as seen:
+        video_id = await seen.upload("fulldisk000", clip)
+        async with transcoder(deployment):
+            async with asyncio.timeout(60):
+                while not ((job := await seen.job(video_id)).error or "").startswith("disk-full"):  # noqa: ASYNC110 - a ledger
+                    await asyncio.sleep(0.05)
+            assert "free space where the transcoder works" in job.error
+            assert (await seen.video(video_id)).state != "failed"
+            other.unlink()
+            ended = await seen.job_ended(video_id)
+        assert (ended.state, ended.error) == ("done", None)
+        rows = await seen.renditions(video_id)
+        assert {name: row.state for name, row in rows.items()} == dict.fromkeys(["h264/144p", "h264/240p", "aac/128k"], "ready")
