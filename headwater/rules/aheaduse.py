@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 REMEMBERED: Final = 100_000
 
@@ -25,14 +25,23 @@ class Why(StrEnum):
 Told = Callable[[Why, int], None]
 
 
-class AheadUse:
-    """`fetched(why, bytes)` and `used(why, bytes)` are told of every object once."""
+class Board(Protocol):
+    """Where the workers of a node show each other what lies unused."""
 
-    def __init__(self, fetched: Told, used: Told) -> None:
+    def put(self, key: str, why: Why, size_bytes: int) -> None: ...
+
+    def take(self, key: str) -> tuple[Why, int] | None: ...
+
+
+class AheadUse:
+    """`fetched(why, bytes)` and `used(why, bytes)` are told of every object once; `board` is for several workers."""
+
+    def __init__(self, fetched: Told, used: Told, board: Board | None = None) -> None:
         self.unused: OrderedDict[str, tuple[Why, int | None]] = OrderedDict()  # None: its bytes still arrive
         self._asked_early: set[str] = set()
         self._fetched = fetched
         self._used = used
+        self._board = board
 
     def begins(self, key: str, why: Why) -> None:
         self.unused[key] = (why, None)
@@ -52,16 +61,24 @@ class AheadUse:
             self._used(why, size_bytes)
         else:
             self.unused[key] = (why, size_bytes)
+            if self._board is not None:
+                self._board.put(key, why, size_bytes)
 
-    def asked(self, key: str) -> bool:
-        """Somebody got an answer from it. Whether it had been fetched ahead and was unused."""
+    def asked(self, key: str, *, for_worker: bool = False) -> bool:
+        """Somebody got an answer from it. Whether it had been fetched ahead and was unused. `for_worker`: another worker of this
+        node asks, which sees for itself whether that is a use."""
         held = self.unused.get(key)
         if held is None:
-            return False
+            shown = None if self._board is None or for_worker else self._board.take(key)
+            if shown is not None:
+                self._used(*shown)
+            return shown is not None
         why, size_bytes = held
         if size_bytes is None:
             self._asked_early.add(key)
             return False
         del self.unused[key]
+        if self._board is not None and self._board.take(key) is None:
+            return False  # another worker has used it meanwhile
         self._used(why, size_bytes)
         return True

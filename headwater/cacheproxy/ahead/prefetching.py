@@ -54,7 +54,7 @@ class Prefetcher:
         """A request is over: notes that its object was of use, and begins to fetch what its viewer will want next."""
         if exchange.key is None or exchange.status not in (200, 206) or exchange.cut_off or exchange.method != "GET":
             return
-        self._store.ahead.asked(exchange.key)
+        self._store.ahead.asked(exchange.key, for_worker=exchange.for_worker)
         if self._settings is None or exchange.for_worker or exchange.site is None:
             return
         for path in self._next(exchange, exchange.site, self._settings.ahead):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.cacheproxy.metrics import AHEAD_BYTES, AHEAD_USED_BYTES, LOOKUPS, RAM_BYTES, RAM_RESERVED
+from headwater.cacheproxy.store.aheadboard import AheadBoard
 from headwater.cacheproxy.store.diskstore import DiskStore
 from headwater.cacheproxy.store.hottest import hottest_of
 from headwater.cacheproxy.store.metadata import Metadata
@@ -74,6 +75,14 @@ class Stored:
             self.body.close()
 
 
+def _board(file: Path, log: Log) -> AheadBoard | None:
+    try:
+        return AheadBoard(file)
+    except OSError as error:
+        log.warning("workers cannot show each other what they fetched ahead; more of it counts as unused", error=str(error))
+        return None
+
+
 class Store:
     """Objects by cache key, within the budgets of `settings` (of several workers: the `share` of one). What running fills hold
     counts against the same budgets."""
@@ -85,7 +94,9 @@ class Store:
         self.max_object = settings.max_object
         self.share = share
         self.ahead = AheadUse(
-            lambda why, count: AHEAD_BYTES.labels(why).inc(count), lambda why, count: AHEAD_USED_BYTES.labels(why).inc(count)
+            lambda why, count: AHEAD_BYTES.labels(why).inc(count),
+            lambda why, count: AHEAD_USED_BYTES.labels(why).inc(count),
+            _board(folder / "ahead", log) if share.workers > 1 else None,
         )
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
