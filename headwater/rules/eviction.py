@@ -21,7 +21,7 @@ from math import log2
 from typing import Final, Generic, TypeVar
 
 SAMPLE: Final = 32
-HALF_LIVES: Final = (2.0, 16.0)  # turnovers
+HALF_LIVES: Final = (64.0, 2.0)  # turnovers
 SIXTEENTH: Final = 16
 VERDICT_TURNOVERS: Final = 20.0  # over how many of the small stores' turnovers their hits are compared
 FIRST_ROWS: Final = 1 << 16  # of the table of those that left; it grows with the number of objects
