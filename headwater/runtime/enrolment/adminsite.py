@@ -9,7 +9,6 @@ fetch from each other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +32,8 @@ from headwater.settings.units import Address
 OPEN: Final = ("/healthz", "/metrics")
 BETWEEN_CACHES: Final = "/stored/"
 TLS_HANDSHAKE: Final = 22
-FIRST_BYTE_S: Final = 10.0
+FIRST_BYTE_S: Final = 5.0
+PAUSE_S: Final = 0.1
 LINGER_S: Final = 10.0
 ENTERING_AT_MOST: Final = 1000
 PEER: Final = web.RequestKey("peer", str)
@@ -149,11 +149,14 @@ class _Entrance:
         self._listener = listener
         self._identity = identity
         self._entering: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     async def close(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         for task in list(self._entering):
@@ -163,7 +166,12 @@ class _Entrance:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # it left, or there are no more files: the next connection asks again
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # it left
+        except OSError:  # no more files, which passes
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener)
+            self._paused = loop.call_later(PAUSE_S, self.open)
             return
         connection.setblocking(False)
         if len(self._entering) >= ENTERING_AT_MOST:
@@ -185,10 +193,8 @@ class _Entrance:
                     return
                 handed_over = True
                 await loop.connect_accepted_socket(server, connection, ssl=tls)
-        except (TimeoutError, OSError):  # it left, was silent, or shows a certificate that is not of our CA
-            with contextlib.suppress(OSError):
-                if not handed_over:
-                    connection.close()
+        except (TimeoutError, OSError):
+            pass  # it left, was silent, or shows a certificate that is not of our CA
         finally:
             if not handed_over:
                 connection.close()
