@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from headwater.settings.deployment import Deployment, nodes_of
 from headwater.settings.load import load_deployment
@@ -141,8 +142,9 @@ def a_killed_node_is_started_again(config: Path, up: Up) -> None:
 
 def test_everything_that_hinders_a_start_is_said_at_once(config: Path) -> None:
     deployment: Deployment = load_deployment(config)
-    text = config.read_text().replace("origin:\n", "origin:\n  transcode: {ffmpeg: /nowhere/ffmpeg}\n", 1)
-    config.write_text(text)
+    content = yaml.safe_load(config.read_text())
+    content["origin"].setdefault("transcode", {})["ffmpeg"] = "/nowhere/ffmpeg"
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
     api, dns = deployment.origin.api.listen, deployment.dns.listen
     with socket.create_server((api.host, api.port)), socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         datagrams.bind((dns.host, dns.port))

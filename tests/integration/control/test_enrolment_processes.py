@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import structlog
 
 from headwater.runtime.enrolment.identity import FILE, Identity
@@ -47,7 +47,10 @@ async def command(lab: Lab, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-async def test_orders_reach_enrolled_processes_and_caches_ask_each_other_by_certificate(tmp_path: Path) -> None:
+async def test_orders_reach_enrolled_processes_and_caches_ask_each_other_by_certificate(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("node")  # a short path: the workers' sockets are in it
     async with scripted_parent(site) as parent:
 
         def with_shop(content: JsonObject) -> None:
@@ -57,7 +60,7 @@ async def test_orders_reach_enrolled_processes_and_caches_ask_each_other_by_cert
             content["steering"] = {"default_region": "eu"}
             content["pops"]["fra"]["edges"]["fra-1"]["workers"] = 2
 
-        async with running_lab(tmp_path, NODES, with_shop, enrolled=True) as lab:
+        async with running_lab(folder, NODES, with_shop, enrolled=True) as lab:
             assert (await lab.http.get(f"{lab.edges['fra-1'].url}/shop/a")).text == "body"
             object_from_fra = {"objects": [{"key": "shop/shop/a", "from": ["fra-1"]}], "concurrency": 1, "bandwidth_bps": None}
             status, told = await ordered(lab, "iad-1", "/warm", object_from_fra)
