@@ -1,6 +1,6 @@
 """Cuts control off from all caches and the steering node, by links that hang, in each direction, and prints what it cost.
 
-    python -m tests.drills partition [--lasts 40]
+    python -m tests.drills partition [--lasts 40] [--write]
 
 Viewers and DNS must be answered within seconds all the time, orders must name who is missing, and once bytes pass again all nodes
 must have the latest snapshot, and have replayed what was purged, within BOUND_S. `--lasts`: seconds without control; more than a
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.partition import CACHES, partition
+from tests.support.telling import Telling
 
 BOUND_S = 2.0  # checks carry the version once a second
 WAYS = (
@@ -31,11 +32,16 @@ WAYS = (
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="partition")
     parser.add_argument("--lasts", type=float, default=40.0)
+    parser.add_argument("--write", action="store_true", help="into docs/operations.md")
     chosen = parser.parse_args(arguments)
-    return asyncio.run(_drill(chosen.lasts))
+    tell = Telling()
+    failed = asyncio.run(_drill(tell, chosen.lasts))
+    if chosen.write:
+        tell.put_into("operations.md", "partition")
+    return failed
 
 
-async def _drill(lasts_s: float) -> int:
+async def _drill(tell: Telling, lasts_s: float) -> int:
     bad = 0
     for from_control, to_control, forgets in WAYS:
         with tempfile.TemporaryDirectory() as folder:
@@ -43,11 +49,10 @@ async def _drill(lasts_s: float) -> int:
                 Path(folder), from_control=from_control, to_control=to_control, forgets=forgets, lasts_s=lasts_s
             )
         cut = " and ".join(name for name, is_cut in (("from control", from_control), ("to control", to_control)) if is_cut)
-        print(
+        tell(
             f"{cut} cut, {'lost' if forgets else 'kept'}: order answered after {shown.order_s:.1f} s, missing "
             f"{', '.join(sorted(shown.missing))}; after healing: snapshot {shown.snapshot_s:.2f} s, purges replayed "
             f"{shown.purge_s:.2f} s, versions served {sorted(shown.served)}; load average {os.getloadavg()[0]:.1f}",
-            flush=True,
         )
         bad += max(shown.snapshot_s, shown.purge_s) > BOUND_S
         bad += shown.missing != set(CACHES)

@@ -1,6 +1,6 @@
 """Purges at thirty real edges and two shields on one machine, and prints how long the last acknowledgement took.
 
-    python -m tests.drills purge30 [--edges 30] [--purges 300]
+    python -m tests.drills purge30 [--edges 30] [--purges 300] [--write]
 
 Each purge is timed from the order's request to control until its answer, which comes when the last node has acknowledged (or is
 known to be missing). One node is away for a while meanwhile: it must be named as missing, and replay before it serves. Fails
@@ -25,6 +25,7 @@ import httpx
 from tests.support.deployments import free_port
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, header, scripted_parent
+from tests.support.telling import Telling
 
 BOUND_MS: Final = 150.0
 EDGES_A_POP: Final = 3
@@ -39,9 +40,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--edges", type=int, default=30)
     parser.add_argument("--purges", type=int, default=300)
     parser.add_argument("--enrolled", action="store_true", help="orders over mutual TLS, as in a deployment with enrolment")
+    parser.add_argument("--write", action="store_true", help="into docs/purging.md")
     chosen = parser.parse_args(arguments)
+    tell = Telling()
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_drill(Path(folder), chosen.edges, chosen.purges, enrolled=chosen.enrolled))
+        failed = asyncio.run(_drill(Path(folder), tell, chosen.edges, chosen.purges, enrolled=chosen.enrolled))
+    if chosen.write:
+        tell.put_into("purging.md", "purge30")
+    return failed
 
 
 def many_edges(count: int, site: str) -> Callable[[JsonObject], None]:
@@ -71,7 +77,7 @@ class _Site:
         await writer.drain()
 
 
-async def _drill(folder: Path, edges: int, purges: int, *, enrolled: bool) -> int:
+async def _drill(folder: Path, tell: Telling, edges: int, purges: int, *, enrolled: bool) -> int:
     site = _Site()
     async with (
         scripted_parent(site.answer) as parent,
@@ -80,16 +86,15 @@ async def _drill(folder: Path, edges: int, purges: int, *, enrolled: bool) -> in
         names = list(lab.edges)
         for start in range(0, edges, STARTED_AT_ONCE):
             await lab.start(*names[start : start + STARTED_AT_ONCE])
-        print(f"{edges} edges and 2 shields run, a process each; load average {os.getloadavg()[0]:.1f}", flush=True)
-        print(await _costs(lab), flush=True)
+        tell(f"{edges} edges and 2 shields run, a process each; load average {os.getloadavg()[0]:.1f}")
+        tell(await _costs(lab))
         times_ms, bad = await _purge_often(lab, site, purges)
-        print(
+        tell(
             f"{purges} purges, ms from the order to the last acknowledgement: p50 {_quantile(times_ms, 0.5):.0f}, "
             f"p90 {_quantile(times_ms, 0.9):.0f}, p99 {_quantile(times_ms, 0.99):.0f}, longest {max(times_ms):.0f}; "
             f"load average {os.getloadavg()[0]:.1f}; {bad} missing or served after all",
-            flush=True,
         )
-        bad += await _away(lab, site)
+        bad += await _away(lab, tell, site)
     return 1 if bad or _quantile(times_ms, 0.99) > BOUND_MS else 0
 
 
@@ -137,7 +142,7 @@ async def _costs(lab: Lab) -> str:
     )
 
 
-async def _away(lab: Lab, site: _Site) -> int:
+async def _away(lab: Lab, tell: Telling, site: _Site) -> int:
     """A node that is killed is named; it comes back with nothing of what was purged meanwhile."""
     await _seen(lab, lab.edges[AWAY].url)
     await lab.kill(AWAY)
@@ -145,7 +150,7 @@ async def _away(lab: Lab, site: _Site) -> int:
     missing = [one["node"] for one in (await _purge(lab))["missing"]]
     await lab.start(AWAY)
     served = await _seen(lab, lab.edges[AWAY].url)
-    print(f"{AWAY} was away: named as missing: {', '.join(missing) or 'nobody'}; back, it serves {served} of {site.version}")
+    tell(f"{AWAY} was away: named as missing: {', '.join(missing) or 'nobody'}; back, it serves {served} of {site.version}")
     return int(missing != [AWAY]) + int(served != site.version)
 
 

@@ -1,6 +1,6 @@
 """Stops the whole lab and starts it again in one order after another; prints how long each order took until all was well.
 
-    python -m tests.drills restarts [--orders 12] [--seed 7]
+    python -m tests.drills restarts [--orders 12] [--seed 7] [--write]
 
 The first order is the config's, the second its reverse, so that of any two nodes each has been started before the other; the
 rest are drawn. Every second time all are killed instead of stopped. All is well when every node is healthy and lives by control's
@@ -27,6 +27,7 @@ from tests.support.asking import ask_until_true
 from tests.support.deployments import LAB
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.media import make_clip
+from tests.support.telling import Telling
 from tests.support.viewing import Viewer, media_only
 
 BOUND_S = 60.0
@@ -37,16 +38,21 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="restarts")
     parser.add_argument("--orders", type=int, default=12)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--write", action="store_true", help="into docs/operations.md")
     chosen = parser.parse_args(arguments)
+    tell = Telling()
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_drill(Path(folder), chosen.orders, random.Random(chosen.seed)))
+        failed = asyncio.run(_drill(Path(folder), tell, chosen.orders, random.Random(chosen.seed)))
+    if chosen.write:
+        tell.put_into("operations.md", "restarts")
+    return failed
 
 
 def orders_of(nodes: list[str], count: int, drawn: random.Random) -> list[list[str]]:
     return [nodes, nodes[::-1], *(drawn.sample(nodes, len(nodes)) for _ in range(count - 2))][:count]
 
 
-async def _drill(folder: Path, count: int, drawn: random.Random) -> int:
+async def _drill(folder: Path, tell: Telling, count: int, drawn: random.Random) -> int:
     nodes = list(nodes_of(load_deployment(LAB)))
     slow = 0
     async with running_lab(folder, nodes) as lab:
@@ -66,12 +72,11 @@ async def _drill(folder: Path, count: int, drawn: random.Random) -> int:
             await _plays_everywhere(lab, video_id)
             took_s = time.monotonic() - began
             slow += took_s > BOUND_S
-            print(
+            tell(
                 f"{number.name}, then {' '.join(order)}: healthy after {healthy_s:.1f} s, all well after {took_s:.1f} s; "
                 f"load average {os.getloadavg()[0]:.0f}",
-                flush=True,
             )
-    print(f"{count} orders, {slow} slower than {BOUND_S:g} s")
+    tell(f"{count} orders, {slow} slower than {BOUND_S:g} s")
     return 1 if slow else 0
 
 

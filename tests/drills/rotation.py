@@ -1,6 +1,6 @@
 """Rotates the signing key again and again under viewers of the real origin; prints who was answered what, by key.
 
-    python -m tests.drills rotation [--rotations 6] [--viewers 12]
+    python -m tests.drills rotation [--rotations 6] [--viewers 12] [--write]
 
 The whole lab runs: real signer, origin, shields and edges, and one real video. Viewers ask the playback API for a grant and play
 all of the video through each edge in turn, half of them with a new grant for each round, half with that of their beginning. Keys
@@ -29,6 +29,7 @@ from tests.support.asking import ask_until_true
 from tests.support.deployments import LAB
 from tests.support.lab import Lab, running_lab
 from tests.support.media import make_clip
+from tests.support.telling import Telling
 from tests.support.viewing import Viewer
 
 ALGORITHMS = ("hmac-sha256", "ed25519")
@@ -77,12 +78,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="rotation")
     parser.add_argument("--rotations", type=int, default=6)
     parser.add_argument("--viewers", type=int, default=12)
+    parser.add_argument("--write", action="store_true", help="into docs/operations.md")
     chosen = parser.parse_args(arguments)
+    tell = Telling()
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_drill(Path(folder), chosen.rotations, chosen.viewers))
+        failed = asyncio.run(_drill(Path(folder), tell, chosen.rotations, chosen.viewers))
+    if chosen.write:
+        tell.put_into("operations.md", "rotation")
+    return failed
 
 
-async def _drill(folder: Path, rotations: int, count: int) -> int:
+async def _drill(folder: Path, tell: Telling, rotations: int, count: int) -> int:
     nodes = list(nodes_of(load_deployment(LAB)))
     async with running_lab(folder, nodes) as lab:
         video_id = await lab.upload(make_clip(folder / "clip.mp4", seconds=4, width=320, height=180))
@@ -98,7 +104,7 @@ async def _drill(folder: Path, rotations: int, count: int) -> int:
                 brought.append(key_id)
                 await ask_until_true(lambda: _served(viewers, tasks, brought[-1]), ROTATE_S)
                 killed = f", {KILLED[turn % 3]} killed meanwhile" if KILLED[turn % 3] else ""
-                print(f"{brought[-1]} signs after {took_s:.1f} s{killed}; load average {os.getloadavg()[0]:.0f}", flush=True)
+                tell(f"{brought[-1]} signs after {took_s:.1f} s{killed}; load average {os.getloadavg()[0]:.0f}")
         finally:
             for task in tasks:
                 task.cancel()
@@ -106,9 +112,9 @@ async def _drill(folder: Path, rotations: int, count: int) -> int:
     failures = [one for one in ended if not isinstance(one, asyncio.CancelledError)]
     for key_id in brought:
         by_status = {status: times for (key, status), times in viewers.answers.items() if key == key_id}
-        print(f"grants of {key_id}: {by_status}")
+        tell(f"grants of {key_id}: {by_status}")
     refused = sum(times for (_, status), times in viewers.answers.items() if status != 200)
-    print(f"{sum(viewers.answers.values())} answers, {refused} refused, {viewers.short} short; {failures or 'no viewer gave up'}")
+    tell(f"{sum(viewers.answers.values())} answers, {refused} refused, {viewers.short} short; {failures or 'no viewer gave up'}")
     return 1 if refused or viewers.short or failures else 0
 
 
