@@ -85,7 +85,7 @@ def section(
             lines.append(f"| {title} | {name} | {_figures(found, name, one)} |")
             title = ""
     lines += ["", *_goals(results)]
-    lines += ["", *_scaling(besides.scaled), "", *_cold(besides.cold), "", *_followers(besides.woken)]
+    lines += ["", *paths(besides)]
     return "\n".join([*lines, _END]) + "\n"
 
 
@@ -126,10 +126,15 @@ def _goals(results: Results) -> list[str]:
     return lines
 
 
+def paths(besides: Besides) -> list[str]:
+    """What is measured without other caches."""
+    return [*_scaling(besides.scaled), "", *_cold(besides.cold), "", *_followers(besides.woken)]
+
+
 def _scaling(scaled: Scaling) -> list[str]:
     mark = "yes" if scaled.work >= SCALING_GOAL else "**no**"
     return [
-        "## Two workers beside one",
+        "### Two workers beside one",
         "",
         "10 KiB, plaintext, 64 connections, the load on the same two cores; CPU per request, the least of four rounds each.",
         "",
@@ -146,7 +151,7 @@ def _cold(cold: Added) -> list[str]:
     rows = (("the site itself", cold.direct), ("through an edge", cold.one_tier), ("through edge and shield", cold.two_tiers))
     added = cold.per_tier_ms
     return [
-        "## Cold path",
+        "### Cold path",
         "",
         f"Milliseconds until the first byte of a 10 KiB object that no cache has; {cold.requests} by each way, one by one.",
         "",
@@ -159,7 +164,7 @@ def _cold(cold: Added) -> list[str]:
 
 def _followers(woken: Woken) -> list[str]:
     return [
-        "## A thousand followers of one fill",
+        "### A thousand followers of one fill",
         "",
         "All have the header and wait; milliseconds from the site's sending of the body's first half until it is there, with the",
         "clients and the site in other processes. Medians of the rounds.",
