@@ -51,8 +51,10 @@ class Difference:
 
 
 def differences(before: Deployment, after: Deployment) -> list[Difference]:
-    """All settings that differ, in the order of the file."""
-    return _differences(flat(before), flat(after))
+    """All settings that differ, in the order of the file. Of what was added or removed, those that are not as by default."""
+    said = {*_said(before), *_said(after)}
+    found = _differences(flat(before), flat(after))
+    return [one for one in found if (one.before is not None and one.after is not None) or one.path in said]
 
 
 def read_at_start(deployment: Deployment) -> dict[str, dict[str, str]]:
@@ -86,6 +88,11 @@ def listens_elsewhere(waiting: list[Difference], role: Role) -> bool:
     return role in ("edge", "shield") and any(
         one.path.endswith(".listen") and not one.path.startswith("control.") for one in waiting
     )
+
+
+def _said(deployment: Deployment) -> dict[str, str]:
+    """As `flat`, without what has its default. Quantities stay: their defaults are texts with a unit (`1 Gbit/s`)."""
+    return dict(_leaves("", deployment.model_dump(mode="json", exclude_defaults=True)))
 
 
 def flat(deployment: Deployment) -> dict[str, str]:

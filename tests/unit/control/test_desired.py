@@ -92,6 +92,10 @@ def test_a_new_node_that_was_started_before_its_file_was_applied_listens_where_t
         "  ams:\n    region: eu\n    edges:\n      ams-1: {listen: 127.0.4.1:8080, admin: 127.0.4.1:8180}\n  iad:\n",
     )
     after, _ = after_look(before, file)
+    assert [one.path for one in differences(before.deployment, after.deployment)] == [
+        "pops.ams.region", "pops.ams.edges.ams-1.listen", "pops.ams.edges.ams-1.admin", "pops.ams.edges.ams-1.capacity",
+    ], "defaults are no news"  # fmt: skip
+    assert len(differences(after.deployment, before.deployment)) == 4
     written = [Written(100.0, read_at_start(before.deployment))]
     assert found_at_start(written, "ams-1", 150.0) == {}, "no file names it yet"
     written.append(Written(200.0, read_at_start(after.deployment)))
