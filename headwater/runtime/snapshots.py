@@ -106,14 +106,20 @@ class SnapshotFollower:
                 return True
             if answer.status_code == 204:
                 SNAPSHOT_POLLS.labels("unchanged").inc()
+                self._refusal = ""
                 self._answered.set()
                 return True
             self._told_of(answer)
             answer.raise_for_status()
             snapshot = Snapshot.model_validate_json(answer.content)
-        except (httpx.HTTPError, ValidationError) as error:
+        except httpx.HTTPError as error:
             SNAPSHOT_POLLS.labels("failed").inc()
             self._log.debug("no snapshot from control", error=repr(error))
+            return False
+        except ValidationError as error:
+            SNAPSHOT_POLLS.labels("refused_unreadable").inc()
+            self._tell_once("control's snapshot cannot be read, so this node serves on by its last one; if control is newer than "
+                            "this node, upgrade the node", problems=_places(error))  # fmt: skip
             return False
         if snapshot.deployment.name != self._deployment:
             SNAPSHOT_POLLS.labels("refused_wrong").inc()
@@ -124,6 +130,7 @@ class SnapshotFollower:
             self._log.warning("control sent an older snapshot", version=snapshot.version, held=self.current.version)
             return False
         SNAPSHOT_POLLS.labels("newer").inc()
+        self._refusal = ""
         if self._keeps:
             await asyncio.to_thread(self._keep, snapshot)
         self.current = snapshot
@@ -150,10 +157,15 @@ class SnapshotFollower:
 
     def _told_of(self, answer: httpx.Response) -> None:
         """Control's reason for giving this node nothing, once in the log: operators look for it there."""
-        refusal = answer.text[:500] if answer.status_code == 403 else ""
-        if refusal and refusal != self._refusal:
-            self._log.error("control refuses this node; it serves on by its last snapshot", answer=refusal)
-        self._refusal = refusal
+        if answer.status_code == 403:
+            self._tell_once("control refuses this node; it serves on by its last snapshot", answer=answer.text[:500])
+
+    def _tell_once(self, what: str, **details: str) -> None:
+        """Into the log, until something else is wrong, or nothing is."""
+        said = f"{what} {details}"
+        if said != self._refusal:
+            self._log.error(what, **details)
+        self._refusal = said
 
     def _last_good(self) -> Snapshot | None:
         try:
@@ -166,3 +178,8 @@ class SnapshotFollower:
 
     def _keep(self, snapshot: Snapshot) -> None:
         replace_whole(self._file, snapshot.model_dump_json().encode())
+
+
+def _places(error: ValidationError) -> str:
+    """Where the first of what is wrong is, without the values."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)[:5])

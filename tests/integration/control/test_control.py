@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import dns.message
 import pytest
 import structlog
+import structlog.testing
 import yaml
+from aiohttp import web
 
 from control.service import control_node
 from dnssteer.responder import Responder
@@ -214,6 +218,29 @@ async def test_a_node_follows_control_through_its_death_and_never_takes_an_older
             async with asyncio.timeout(20):
                 await news.wait()
             assert follower.current.version > first
+
+
+async def test_the_snapshot_of_a_newer_control_is_refused_counted_and_told_once(lab: Lab) -> None:
+    """Else an operator who upgraded control first would see nodes lag, and nobody would say why."""
+    newer = json.loads(Snapshot(version=2**40, deployment=lab.deployment).model_dump_json()) | {"of_the_future": 1}
+    site, refused = web.Application(), value("headwater_snapshot_polls_total", outcome="refused_unreadable")
+
+    async def snapshot(request: web.Request) -> web.Response:
+        return web.json_response(newer)
+
+    site.router.add_get("/api/v1/snapshot", snapshot)
+
+    async def refused_twice() -> bool:
+        return value("headwater_snapshot_polls_total", outcome="refused_unreadable") >= refused + 2
+
+    with structlog.testing.capture_logs() as lines:
+        context = replace(lab.context("fra-1"), log=structlog.get_logger())
+        async with serve_app(site, lab.deployment.control.listen), following_snapshots(context) as follower:
+            await ask_until_true(refused_twice)
+            assert follower.current.version < 2**40
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert "upgrade the node" in line["event"]
+    assert "of_the_future" in line["problems"]
 
 
 async def test_an_edit_that_needs_a_restart_says_so_until_the_node_started_again(lab: Lab) -> None:
