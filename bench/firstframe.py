@@ -1,6 +1,6 @@
 """From `complete` to the first playable frame through an edge, for sources of several lengths, with what each step took.
 
-python -m bench.firstframe [--write]     (--write puts the table into docs/benchmarks.md)
+python -m bench.firstframe [--write]     (--write puts the table into docs/benchmarks.md; --beside-film: bench/besidefilm.py)
 
 A whole lab on loopback. Sources are a real clip, looped without encoding it again; where there is none beside the clone, a drawn
 one. The clock starts when the request `complete` is sent, and stops when an edge has given the bytes of the first picture and
@@ -26,13 +26,14 @@ from typing import Any
 from urllib.parse import urljoin
 
 from bench.placing import placed
+from headwater.cli.uploader import head_and_index_first
 from origin.transcode.media.testclip import make_demo_clip
 from origin.transcode.programs.tools import find_ffmpeg
 from tests.support.deployments import ROOT
 from tests.support.lab import Lab, running_lab
 
 LENGTHS = (("10 s", 10), ("5 min", 300), ("60 min", 3600))
-PART_BYTES = 64 * 2**20
+PACE = 50 * 2**20  # bytes a second at which parts are sent: a fast line, on which the origin still has something to do meanwhile
 POLL_S = 0.005
 CLIP = ROOT.parent / "shared" / "media" / "bbb_1080p24_30s_51.mp4"
 STEPS = ("probe", "encode/360p/0", "audio/0")
@@ -61,7 +62,8 @@ def source(folder: Path, seconds: int) -> Path:
     return file
 
 
-async def measure(lab: Lab, name: str, file: Path) -> Measured:
+async def measure(lab: Lab, name: str, file: Path) -> tuple[str, Measured]:
+    """(video id, what it took)."""
     size_bytes = (await asyncio.to_thread(file.stat)).st_size
     video_id = await uploaded(lab, name, file, size_bytes)
     headers = {"Authorization": f"Bearer {lab.token}"}
@@ -78,23 +80,26 @@ async def measure(lab: Lab, name: str, file: Path) -> Measured:
     events = list(log_of(lab, video_id))
     taken_s = next(at for event, at, _ in events if event == "job taken") - began_at
     tasks = {line["task"]: line["took_s"] for event, _, line in events if event == "task done" and line["task"] in STEPS}
-    return Measured(name, size_bytes, completed_s, taken_s, playable_s, frame_s, tasks)
+    return video_id, Measured(name, size_bytes, completed_s, taken_s, playable_s, frame_s, tasks)
 
 
 async def uploaded(lab: Lab, name: str, file: Path, size_bytes: int) -> str:
-    """All parts are there; it is not complete."""
+    """All parts are there, sent as our own clients do; it is not complete."""
     headers = {"Authorization": f"Bearer {lab.token}"}
-    new = {
-        "title": name, "size": size_bytes, "content_type": "video/mp4", "filename": file.name, "part_size": PART_BYTES,
-    }  # fmt: skip
+    new = {"title": name, "size": size_bytes, "content_type": "video/mp4", "filename": file.name}
     begun = await lab.http.post(f"{lab.api}/api/v1/videos", json=new, headers=headers)
     begun.raise_for_status()
+    upload = begun.json()["upload"]
+    sent, began = 0, time.perf_counter()
     with file.open("rb") as content:
-        for part in begun.json()["upload"]["parts"]:
+        for part in head_and_index_first(upload["parts"]):
+            content.seek((part["number"] - 1) * upload["part_size"])
             body = await asyncio.to_thread(content.read, part["size"])
             digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
             put = await lab.http.put(part["url"], content=body, headers={"Content-Digest": f"sha-256=:{digest}:"})
             put.raise_for_status()
+            sent += len(body)
+            await asyncio.sleep(max(0.0, sent / PACE - (time.perf_counter() - began)))
     return str(begun.json()["video_id"])
 
 
@@ -138,7 +143,8 @@ def table(rows: list[Measured], load: float) -> str:
         "",
         f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `python -m bench.firstframe`, {os.cpu_count()} cores, "
         f"load average when it began: {load:.1f}. Source: 1080p H.264 at 24 frames a second with 5.1 sound.",
-        "Seconds; the first four count from sending `complete`, the others are durations of single steps.",
+        "Seconds; the first four count from sending `complete`, the others are durations of single steps. Parts of the default "
+        f"size came at up to {PACE // 2**20} MiB/s, the first and the last first; a window of nearly 0 s was made meanwhile.",
         "",
         "| source | MiB | complete answered | taken | playable | first frame | probe | first window | first sound |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -159,17 +165,21 @@ async def run(folder: Path) -> str:
         async with running_lab(folder / f"lab-{seconds}") as lab:
             warm = await asyncio.to_thread(make_demo_clip, folder / "warm.mp4", seconds=1)
             await lab.whole_video(await lab.upload(warm))
-            rows.append(await measure(lab, name, file))
+            rows.append((await measure(lab, name, file))[1])
         file.unlink()
     return table(rows, load)
 
 
 def main() -> None:
+    from bench import besidefilm
+
+    beside = "--beside-film" in sys.argv[1:]
+    minutes = next((int(argument) for argument in sys.argv[1:] if argument.isdigit()), besidefilm.FILM_MINUTES)
     with tempfile.TemporaryDirectory() as made:
-        text = asyncio.run(run(Path(made)))
+        text = asyncio.run(besidefilm.run(Path(made), minutes) if beside else run(Path(made)))
     print(text)
     if "--write" in sys.argv[1:]:
-        placed(ROOT / "docs" / "benchmarks.md", "firstframe", text)
+        placed(ROOT / "docs" / "benchmarks.md", "besidefilm" if beside else "firstframe", text)
 
 
 if __name__ == "__main__":

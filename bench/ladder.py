@@ -1,6 +1,6 @@
 """The whole ladder as the transcoder makes it, beside one ffmpeg process that makes the same ladder from one decode.
 
-python -m bench.ladder [SECONDS] [--write]     (--write puts the table into docs/benchmarks.md)
+python -m bench.ladder [SECONDS] [ROUNDS] [--write]     (--write puts the table into docs/benchmarks.md)
 
 The same source, rungs, preset, caps and GOPs. Ours is the tasks themselves: the first rung by itself, the others from one decode
 a range, as many tasks at once as there are processors, with their checks and packaging. Both run in turn, several times; on a
@@ -32,7 +32,7 @@ from origin.transcode.media.source import Bounds, ProbeReport
 from origin.transcode.programs.tools import find_ffmpeg
 from tests.support.deployments import ROOT
 
-ROUNDS = 2
+SECONDS, ROUNDS = 60, 2
 STALL_S = 600.0
 
 
@@ -62,12 +62,11 @@ def ours(master: Path, work: Path, report: ProbeReport, plan: Plan, settings: Tr
     def encode(task: tuple[tuple[VideoRung, ...], FrameRange]) -> tuple[Path, ...]:
         return run_encode(origin, report, plan.timing, task[0], task[1], encoding)
 
-    groups = [group for group in (plan.rungs[:1], plan.rungs[1:]) if group]
+    groups = [(group, ranges) for group, ranges in ((plan.rungs[:1], plan.ranges), (plan.rungs[1:], plan.other_ranges)) if group]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = list(pool.map(encode, [(group, part) for group in groups for part in plan.ranges]))
-    count = len(plan.ranges)
-    for number, group in enumerate(groups):
-        parts = made[number * count : (number + 1) * count]
+        made = [(group, pool.map(encode, [(group, part) for part in ranges])) for group, ranges in groups]
+    for group, results in made:
+        parts = list(results)
         for place, rung in enumerate(group):
             run_package(origin, "video", rung.name, [folders[place] for folders in parts], rung, plan.timing, "")
 
@@ -88,14 +87,14 @@ def one_process(master: Path, folder: Path, plan: Plan, settings: Transcode) -> 
     subprocess.run(command, check=True)
 
 
-def run(folder: Path, seconds: int) -> str:
+def run(folder: Path, seconds: int, rounds: int) -> str:
     settings, load = Transcode(), os.getloadavg()[0]
     master = source(folder, seconds)
     probing = folder / "probing"
     report = run_probe(Source(master, "0" * 64, probing, "auto"), Bounds(settings.max_pixels, settings.max_duration))
     plan = make_plan(report, settings)
     rows: list[tuple[Cost, Cost]] = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         single = folder / f"single-{number}"
         single.mkdir()
         theirs = cost_of(lambda single=single: one_process(master, single, plan, settings))  # type: ignore[misc]
@@ -126,7 +125,7 @@ def table(rows: list[tuple[Cost, Cost]], plan: Plan, duration_s: float, load: fl
 def main() -> None:
     numbers = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
     with tempfile.TemporaryDirectory() as made:
-        text = run(Path(made), numbers[0] if numbers else 120)
+        text = run(Path(made), *[*numbers, *(SECONDS, ROUNDS)[len(numbers) :]])
     print(text)
     if "--write" in sys.argv[1:]:
         placed(ROOT / "docs" / "benchmarks.md", "ladder", text)

@@ -137,7 +137,14 @@ class Transcode(Settings):
     )
     segment: DurationS = quantity("4 s", description="Segment duration, counted in frames.", ge=1, le=12)
     gop: DurationS = quantity("2 s", description="Distance of keyframes; divides the segment.", ge=0.5, le=12)
-    range_segments: int = Field(4, description="Segments in one encode task, after the first range, which is one.", ge=1, le=64)
+    range_segments: int = Field(
+        8,
+        description="Most segments in one encode task of the first rung, whose ranges grow from one; those of the others have up "
+        "to twice as many. Long ones cost less, since each is decoded from the keyframe before it; short ones let videos take "
+        "turns sooner.",
+        ge=1,
+        le=64,
+    )
     audio_kbps: int = Field(128, description="AAC bit rate.", ge=32, le=512)
     workers: int = Field(2, description="Worker processes of the embedded task cluster.", ge=1, le=256)
     scheduler: str | None = Field(

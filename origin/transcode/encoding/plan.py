@@ -14,6 +14,7 @@ AUDIO_RATE_HZ = 48000
 AAC_FRAME = 1024  # samples in an AAC-LC access unit, ISO/IEC 14496-3
 FINEST_TIMESCALE = 10_000
 WINDOW_GROWTH = 16
+OTHERS_LONGER = 2  # ranges of the other rungs, which nobody watches growing
 REORDERED_FRAMES = 2  # B-frames in a row, and so the most that decoding may run ahead of showing
 
 
@@ -64,10 +65,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be made. `rungs` are in the order in which they are published."""
+    """What will be made. `rungs` are in the order in which they are published; the first of them is made in `ranges`, which grow
+    from one segment, all others in `other_ranges`."""
 
     timing: Timing
     ranges: tuple[FrameRange, ...]
+    other_ranges: tuple[FrameRange, ...]
     rungs: tuple[VideoRung, ...]
     audio_kbps: int | None
 
@@ -84,6 +87,9 @@ def make_plan(report: ProbeReport, settings: Transcode) -> Plan:
     return Plan(
         timing=timing,
         ranges=cut_ranges(timing, settings.range_segments, seekable=report.seekable),
+        other_ranges=even_ranges(timing, OTHERS_LONGER * settings.range_segments, settings.workers)
+        if report.seekable
+        else cut_ranges(timing, settings.range_segments, seekable=False),
         rungs=rungs,
         audio_kbps=settings.audio_kbps if report.audio else None,
     )
@@ -119,6 +125,20 @@ def cut_ranges(timing: Timing, range_segments: int, *, seekable: bool = True) ->
         last = min(first + count * timing.segment_frames, timing.frames) - 1
         ranges.append(FrameRange(len(ranges), first, last, segment))
         segment += count
+    return tuple(ranges)
+
+
+def even_ranges(timing: Timing, most_segments: int, at_once: int) -> tuple[FrameRange, ...]:
+    """For rungs that are shown when they are whole: as few ranges as keep `at_once` workers busy, as even as segments allow.
+
+    Each range is decoded from the keyframe before it, on average half a source's distance of keyframes too early.
+    """
+    count = min(timing.segments, max(at_once, -(-timing.segments // most_segments)))
+    starts = [timing.segments * place // count for place in range(count)]
+    ranges = []
+    for index, (begin, end) in enumerate(zip(starts, [*starts[1:], timing.segments], strict=True)):
+        last = min(end * timing.segment_frames, timing.frames) - 1
+        ranges.append(FrameRange(index, begin * timing.segment_frames, last, begin))
     return tuple(ranges)
 
 

@@ -3,10 +3,12 @@
 The law, in this order:
 1. The first window of every video, with the probe that it needs, comes before everything else of any video. Of these, what is
    nearest to being playable goes first.
-2. Else videos take turns: the one that was served longest ago goes next, with what it needs first. So a long film never blocks a
+2. Then comes what viewers of that window see next: the first SOON_S of every video, or a clip would stop after four seconds,
+   until a film's task ends. It never takes the last place that is kept for windows.
+3. Else videos take turns: the one that was served longest ago goes next, with what it needs first. So a long film never blocks a
    clip, however many tasks it has waiting.
-3. What is made before its upload is complete gets a place only where nothing else waits: it may be for nothing.
-4. What a video that is wholly made gets besides (AV1, its quality's measurement) goes last of all.
+4. What is made before its upload is complete gets a place only where nothing else waits: it may be for nothing.
+5. What a video that is wholly made gets besides (AV1, its quality's measurement) goes last of all.
 
 Urgent tasks have places of their own: an ordinary task runs for many seconds, and nobody waits for its end to see a first
 picture. Ordinary tasks run at a lower priority of the system (BACKGROUND), so that an urgent one gets the processors at once.
@@ -23,18 +25,25 @@ from enum import IntEnum
 from headwater.rules.names import VideoId
 from origin.transcode.programs.child import BACKGROUND, LAST_OF_ALL
 
+SOON_S = 30.0
+KEPT_FOR_WINDOWS = 1  # of the places for urgent tasks
+
 
 class Stage(IntEnum):
     """Lower goes first."""
 
     FIRST_WINDOW = 0
     PROBE = 1
-    EARLY = 2  # the rest of the sound, which is made faster than it is heard, and the poster
-    PLAYABLE = 3  # the rest of the first rung
-    STILLS = 4
-    OTHER_RUNGS = 5
-    UNCOMPLETED = 6  # the first window of an upload that may never be complete
-    BESIDES = 7  # what a video that is wholly made gets besides; only while nothing else of any video waits
+    SOON = 2  # the rest of the first SOON_S, picture and sound
+    EARLY = 3  # the rest of the sound, which is made faster than it is heard, and the poster
+    PLAYABLE = 4  # the rest of the first rung
+    STILLS = 5
+    OTHER_RUNGS = 6
+    UNCOMPLETED = 7  # the first window of an upload that may never be complete
+    BESIDES = 8  # what a video that is wholly made gets besides; only while nothing else of any video waits
+
+
+OUT_OF_TURN = frozenset({Stage.FIRST_WINDOW, Stage.PROBE, Stage.SOON, Stage.UNCOMPLETED})  # no video's turn is used up by them
 
 
 def is_urgent(stage: Stage) -> bool:
@@ -44,6 +53,8 @@ def is_urgent(stage: Stage) -> bool:
 def niceness(stage: Stage) -> int:
     if is_urgent(stage):
         return 0
+    if stage is Stage.SOON:
+        return BACKGROUND // 2
     return LAST_OF_ALL if stage is Stage.BESIDES else BACKGROUND
 
 
@@ -70,6 +81,9 @@ def choose(waiting: Sequence[Ticket], served: dict[VideoId, int], free: Lanes) -
         urgent = [ticket for ticket in waiting if is_urgent(ticket.stage)]
         if urgent:
             return min(urgent, key=lambda ticket: (ticket.stage, ticket.order))
+    soon = [ticket for ticket in waiting if ticket.stage is Stage.SOON]
+    if soon and (free.ordinary > 0 or free.express > KEPT_FOR_WINDOWS):
+        return min(soon, key=lambda ticket: ticket.order)
     if free.ordinary > 0 and waiting:
         # All that videos need takes turns; what may be for nothing, and what is made besides, goes last, in this order.
         return min(
@@ -136,9 +150,10 @@ class FairGate:
                 del self._waiting[ticket]  # its task has not run since, so it still stood here
                 continue
             urgent = is_urgent(ticket.stage)
-            if not urgent and ticket.stage is not Stage.UNCOMPLETED:
+            if ticket.stage not in OUT_OF_TURN:
                 self._served[ticket.video_id] = self._turns
                 self._turns += 1
-            express = urgent and self._free.express > 0
+            # What is only soon needed leaves the places for windows alone where it can.
+            express = self._free.express > 0 if urgent else self._free.ordinary <= 0
             self._take(1, express=express)
             self._waiting.pop(ticket).set_result(express)

@@ -40,7 +40,7 @@ from origin.transcode.encoding.ladder import VideoRung
 from origin.transcode.encoding.plan import FrameRange, Plan, make_plan, sound_segments, sound_windows
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.cluster import TaskCluster, threads_for
-from origin.transcode.graph.fair import FairGate, Stage, niceness
+from origin.transcode.graph.fair import SOON_S, FairGate, Stage, niceness
 from origin.transcode.graph.journal import Journal, VideoNotes
 from origin.transcode.graph.measuring import measure_rungs
 from origin.transcode.graph.running import TaskRunner
@@ -212,6 +212,7 @@ class VideoMaking:
     async def _rungs(self, made: Inspected, rungs: Sequence[VideoRung], showing: Showing | None = None) -> list[PackagedRung]:
         """All ranges of some rungs, joined and checked; those of a rung that is shown as it grows go before the others'."""
         plan, settings = made.plan, self._shop.settings
+        ranges = plan.ranges if showing is not None else plan.other_ranges
         names = "+".join(rung.name for rung in rungs)
         beginning = self._beginning(made, rungs[0]) if showing is not None else None
         done = 0
@@ -221,9 +222,9 @@ class VideoMaking:
             window = showing is not None and part.index == 0
             if not window:
                 await self._window_made.wait()
-            if showing is not None and part is plan.ranges[-1]:
+            if showing is not None and part is ranges[-1]:
                 self._underway.set()
-            stage = Stage.OTHER_RUNGS if showing is None else (Stage.FIRST_WINDOW if window else Stage.PLAYABLE)
+            stage = Stage.OTHER_RUNGS if showing is None else _stage_at(float(part.first / plan.timing.frame_rate))
             encoding = EncodeSettings(
                 settings.preset, threads_for(settings, alone=window), settings.task_timeout, niceness(stage)
             )
@@ -238,8 +239,8 @@ class VideoMaking:
                 await self._progress(VIDEO_CODEC, rung.name, done / plan.timing.frames)
             return folders
 
-        parts = await all_or_first_failure([encode(part) for part in plan.ranges])
-        stage = Stage.OTHER_RUNGS if showing is None else _packaging_stage(len(parts), Stage.PLAYABLE)
+        parts = await all_or_first_failure([encode(part) for part in ranges])
+        stage = Stage.OTHER_RUNGS if showing is None else _packaging_stage(len(parts), plan)
         packaging = [
             self._tasks.run(
                 "package", f"package/{rung.name}", stage, run_package,
@@ -260,14 +261,14 @@ class VideoMaking:
         beginning = Beginning(len(windows), describe, AUDIO_PEAK * kbps)
         folders: list[Path] = []
         for window in windows:
-            stage = Stage.EARLY if folders else Stage.FIRST_WINDOW
+            stage = Stage.EARLY if len(folders) > 1 else (Stage.SOON if folders else Stage.FIRST_WINDOW)
             sound = SoundSettings(kbps, settings.task_timeout, niceness(stage))
             arguments = (self._source, made.report, plan.timing, sound, window)
             folders.append(await self._tasks.run("audio", f"audio/{len(folders)}", stage, run_audio, *arguments))
             await self._landed(showing, beginning, len(folders) - 1, folders[-1])
             await self._progress(AUDIO_CODEC, plan.audio_name, window.until / windows[-1].until)
         packaging = (self._source, "audio", plan.audio_name, folders, None, plan.timing, made.language)
-        stage = _packaging_stage(len(folders), Stage.EARLY)
+        stage = _packaging_stage(len(folders), plan)
         return [await self._tasks.run("package", "package/audio", stage, run_package, *packaging)]
 
     async def _landed(self, showing: Showing, beginning: Beginning | None, place: int, folder: Path) -> None:
@@ -344,9 +345,16 @@ class VideoMaking:
         self._log.info("published", rung=rendition.path, segments=facts.segments, bytes=facts.size_bytes)
 
 
-def _packaging_stage(parts: int, otherwise: Stage) -> Stage:
-    """What is whole with its first window is not shown before it is packaged."""
-    return Stage.FIRST_WINDOW if parts == 1 else otherwise
+def _stage_at(seconds: float) -> Stage:
+    """Of a range of the first rung that begins there."""
+    return Stage.FIRST_WINDOW if seconds == 0 else (Stage.SOON if seconds < SOON_S else Stage.PLAYABLE)
+
+
+def _packaging_stage(parts: int, plan: Plan) -> Stage:
+    """What is whole with its first window is not shown before it is packaged; a short clip is whole before it was watched."""
+    if parts == 1:
+        return Stage.FIRST_WINDOW
+    return Stage.SOON if plan.timing.duration <= SOON_S else Stage.EARLY
 
 
 async def _outcome(work: Callable[[], Awaitable[None]]) -> TaskFailed | None:

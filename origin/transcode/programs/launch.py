@@ -12,7 +12,9 @@ import os
 import resource
 import signal
 import sys
+import time
 
+AUTOGROUP_TRIES = 25
 CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000  # unshare(2)
 PR_SET_PDEATHSIG = 1  # prctl(2): survives exec, so the tool is killed when its worker dies
 
@@ -30,6 +32,24 @@ def cut_network(libc: ctypes.CDLL) -> None:
             file.write(text)
 
 
+def lower_priority(nice: int) -> None:
+    """By `nice`, among the threads of this session and among all sessions.
+
+    Where the kernel groups tasks by session (sched(7), autogroup), which is usual, nice(2) says nothing outside of the session,
+    and every tool has one of its own: two encodes in the background would take half of the processors from what is waited for.
+    """
+    os.nice(nice)
+    for _ in range(AUTOGROUP_TRIES if nice else 0):
+        try:
+            with open("/proc/self/autogroup", "w") as file:
+                file.write(str(os.getpriority(os.PRIO_PROCESS, 0)))
+            return
+        except BlockingIOError:  # one change in a tenth of a second, of all users of the machine together
+            time.sleep(0.02)
+        except OSError:
+            return  # no such groups here
+
+
 def main(arguments: list[str]) -> None:
     split = arguments.index("--")
     parent, limits, command = int(arguments[0]), arguments[1:split], arguments[split + 1 :]
@@ -42,7 +62,7 @@ def main(arguments: list[str]) -> None:
     for limit in limits:
         name, _, value = limit.partition("=")
         if name == "priority":
-            os.nice(int(value))
+            lower_priority(int(value))
             continue
         resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (int(value), int(value)))
     os.execv(command[0], command)

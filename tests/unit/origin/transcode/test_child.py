@@ -148,3 +148,10 @@ def test_a_child_of_the_background_makes_way(tmp_path: Path) -> None:
     limits = Limits(cpu_s=10, file_bytes=0, stall_s=10, nice=BACKGROUND)
     result = run_child(python("import os; print(os.nice(0))"), tmp_path, limits)
     assert int(result.output) == min(19, os.nice(0) + BACKGROUND)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group tasks by session")
+def test_a_child_in_the_background_is_there_among_the_sessions_of_the_machine_too(tmp_path: Path) -> None:
+    limits = Limits(cpu_s=10, file_bytes=0, stall_s=10, nice=BACKGROUND)
+    result = run_child(python("print(open('/proc/self/autogroup').read())"), tmp_path, limits)
+    assert int(result.output.split()[-1]) == min(19, os.nice(0) + BACKGROUND)

@@ -38,6 +38,15 @@ def test_a_clips_other_rungs_take_turns_with_the_first_rung_of_a_film() -> None:
     assert choose(waiting, {LONG: 7, SHORT: 8}, ANY) == waiting[0]
 
 
+def test_what_viewers_of_a_clip_see_next_does_not_wait_for_a_films_task() -> None:
+    """A clip that begins while every ordinary place is a film's for minutes must not stop after four seconds."""
+    soon = Ticket(SHORT, Stage.SOON, 9)
+    waiting = [Ticket(LONG, Stage.PLAYABLE, 0), soon]
+    assert choose(waiting, {SHORT: 8}, Lanes(0, 2)) == soon
+    assert choose(waiting, {SHORT: 8}, Lanes(1, 0)) == soon
+    assert choose(waiting, {}, Lanes(0, 1)) is None, "a place is kept for the window of the next video"
+
+
 def test_what_is_begun_before_its_upload_is_complete_gets_what_nobody_else_wants() -> None:
     early = Ticket(SHORT, Stage.UNCOMPLETED, 0)
     assert choose([early, Ticket(LONG, Stage.OTHER_RUNGS, 9)], {LONG: 7}, ANY) == Ticket(LONG, Stage.OTHER_RUNGS, 9)
@@ -53,7 +62,8 @@ tickets = st.lists(st.builds(Ticket, st.sampled_from([LONG, SHORT, VideoId("thir
 def test_no_ordinary_task_is_let_in_before_an_urgent_one(waiting: list[Ticket], ordinary: int, express: int) -> None:
     chosen = choose(waiting, {}, Lanes(ordinary, express))
     urgent = any(is_urgent(ticket.stage) for ticket in waiting)
-    assert (chosen is not None) == bool(waiting and (ordinary or (express and urgent)))
+    soon = any(ticket.stage is Stage.SOON for ticket in waiting)
+    assert (chosen is not None) == bool(waiting and (ordinary or (express and urgent) or (express > 1 and soon)))
     assert chosen is None or is_urgent(chosen.stage) == urgent
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.transcode.encoding.plan import AAC_FRAME, AUDIO_RATE_HZ, Timing, audio_cuts, cut_ranges, timing_for
+from origin.transcode.encoding.plan import (
+    AAC_FRAME,
+    AUDIO_RATE_HZ,
+    FrameRange,
+    Timing,
+    audio_cuts,
+    cut_ranges,
+    even_ranges,
+    timing_for,
+)
 from origin.transcode.media.source import STANDARD_RATES
 
 rates = st.one_of(st.sampled_from(STANDARD_RATES), st.fractions(5, 60, max_denominator=1001))
@@ -22,9 +33,15 @@ timings = st.builds(
 )
 
 
-@given(timings, st.integers(1, 64), st.booleans())
-def test_ranges_cover_every_frame_exactly_once_and_begin_at_segments(timing: Timing, size: int, seekable: bool) -> None:
-    ranges = cut_ranges(timing, size, seekable=seekable)
+def cut_evenly(timing: Timing, size: int) -> tuple[FrameRange, ...]:
+    return even_ranges(timing, size, 3)
+
+
+@given(timings, st.integers(1, 64), st.sampled_from([cut_ranges, partial(cut_ranges, seekable=False), cut_evenly]))
+def test_ranges_cover_every_frame_exactly_once_and_begin_at_segments(
+    timing: Timing, size: int, cut: Callable[[Timing, int], tuple[FrameRange, ...]]
+) -> None:
+    ranges = cut(timing, size)
     assert ranges[0].first == 0
     assert ranges[-1].last == timing.frames - 1
     assert all(before.last + 1 == after.first for before, after in pairwise(ranges))
@@ -33,6 +50,15 @@ def test_ranges_cover_every_frame_exactly_once_and_begin_at_segments(timing: Tim
     assert len(sizes) == timing.segments
     assert set(sizes[:-1]) <= {timing.segment_frames}
     assert sum(sizes) == timing.frames
+
+
+@given(timings, st.integers(1, 64), st.integers(1, 8))
+def test_even_ranges_keep_all_workers_busy_and_differ_by_a_segment_at_most(timing: Timing, most: int, at_once: int) -> None:
+    ranges = even_ranges(timing, most, at_once)
+    segments = [len(timing.segment_sizes(part.first, part.frames)) for part in ranges]
+    assert max(segments) <= most
+    assert max(segments) - min(segments) <= 1
+    assert len(ranges) >= min(at_once, timing.segments)
 
 
 @given(timings)
