@@ -37,6 +37,7 @@ from origin.objects.s3 import S3Objects
 from origin.objects.s3client import PreconditionFailed
 from origin.objects.s3drafts import S3PartDraft
 from origin.objects.s3multipart import Multipart, Span, StoredPart
+from origin.objects.s3verify import parts_with_digests
 
 LEAST_PART_BYTES: Final = 5 * 1024 * 1024
 _BINARY: Final = "application/octet-stream"
@@ -214,12 +215,10 @@ class S3PartStore:
         whole = hashlib.sha256()
         damaged = []
         spans = _spans(self._whole(upload_id), parts)
-        for span, part in zip(spans, parts, strict=True):
-            digest = hashlib.sha256()
-            for chunk in self._multipart.chunks(span):
-                digest.update(chunk)
+        for part, (chunks, digest) in zip(parts, parts_with_digests(spans, self._multipart.chunks), strict=True):
+            for chunk in chunks:
                 whole.update(chunk)
-            if part.sha256 not in ("", digest.hexdigest()):
+            if part.sha256 not in ("", digest):
                 damaged.append(part.number)
         if damaged:
             self._reopen(upload_id, [span for span in spans if span.number not in damaged])
