@@ -16,12 +16,11 @@ from headwater.settings.deployment import Deployment
 from origin.catalogue.engine import reading
 from origin.catalogue.tasklog import tasks_of
 from origin.transcode.metrics import EARLY
-from tests.support.media import decode, make_with
+from tests.support.earlystart import NODES, PART, SECONDS, camera_clip, killed_early, small_parts
+from tests.support.lab import running_lab
+from tests.support.media import decode
 from tests.support.origin import RunningApi, running_api
 from tests.support.transcoding import Studio, quick, studio, transcoder
-
-PART = 256 * 1024
-SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,7 @@ async def place(deployment: Deployment, **transcode: Any) -> AsyncIterator[Place
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Eight parts or more; the index is last, as cameras write it."""
-    file = tmp_path_factory.mktemp("early") / "clip.mp4"
-    picture = f"testsrc2=size=640x360:rate=25:duration={SECONDS},noise=alls=12:allf=t"
-    sound = f"sine=440:duration={SECONDS}"
-    coded = ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", "3M", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    make_with(file, "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *coded)
-    return file.read_bytes()
+    return camera_clip(tmp_path_factory.mktemp("early") / "clip.mp4")
 
 
 def outcomes() -> dict[str, float]:
@@ -166,3 +159,9 @@ async def test_what_is_made_before_an_upload_is_complete_is_used_for_the_very_by
         group.create_task(sent_again(at, clip, tmp_path / "again"))
         group.create_task(given_up(at, clip))
     assert more(before) == {"made": 3, "used": 1, "outdated": 1, "unsuited": 1, "abandoned": 1}
+
+
+async def test_a_transcoder_that_is_killed_while_it_begins_early_leaves_a_right_video(clip: bytes, tmp_path: Path) -> None:
+    """One of the kills of `make drills DRILL=early`."""
+    async with running_lab(tmp_path, NODES, small_parts) as lab:
+        await killed_early(lab, clip, 1.2, tmp_path / "out")
