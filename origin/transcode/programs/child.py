@@ -19,8 +19,8 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 KEPT_LINES = 40
 CLOSING_S = 5.0
 LOOK_S = 0.5  # how soon a child is ended whose folder was taken away
-BACKGROUND = 10  # nice(2): a tenth of the weight of what runs at 0, the nodes that serve viewers among it
-LAST_OF_ALL = 19  # a seventh of the weight of what runs at BACKGROUND: nobody waits for it
+BACKGROUND = 7  # nice(2): a fifth of the weight of what runs at 0, the nodes that serve viewers among it
+LAST_OF_ALL = 19  # a fourteenth of the weight of what runs at BACKGROUND: nobody waits for it
 OUTPUT_LIMIT_BYTES = 64 * 2**20
 
 

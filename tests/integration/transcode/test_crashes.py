@@ -61,7 +61,7 @@ async def progress_of(at: Studio, video_id: VideoId, name: str) -> float:
 
 
 async def until_underway(at: Studio, video_id: VideoId) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):  # in the background, beside whatever else the machine does
         while await progress_of(at, video_id, "h264/240p") == 0:  # noqa: ASYNC110  # another process moves it
             await asyncio.sleep(0.02)
 

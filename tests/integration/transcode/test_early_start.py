@@ -22,6 +22,8 @@ from tests.support.media import decode
 from tests.support.origin import RunningApi, running_api
 from tests.support.transcoding import Studio, quick, studio, transcoder
 
+PATIENCE_S = 240  # early work runs at the priority of the background, and other tests may have the processors
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -42,7 +44,7 @@ class Place:
 
     async def begun_early(self, video_id: VideoId) -> None:
         """Returns when picture and sound are made."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while "early/audio/0" not in [task.name for task in await self.tasks(video_id) if task.state == "done"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -52,7 +54,7 @@ class Place:
 
     async def made(self, video_id: VideoId, folder: Path) -> None:
         """The video is whole and decodes."""
-        assert (await self.studio.job_ended(video_id)).state == "done"
+        assert (await self.studio.job_ended(video_id, PATIENCE_S)).state == "done"
         decoded = await asyncio.to_thread(decode, await self.studio.export(video_id, folder) / "master.m3u8")
         assert decoded.clean, decoded.complaints
         assert [len(times) for times in decoded.video] == [25 * SECONDS] * 2
@@ -127,7 +129,7 @@ async def damaged(at: Place, clip: bytes, folder: Path) -> None:
     part.write_bytes(spoilt)
     before = outcomes()
     await at.send([parts[0]], clip)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while "unsuited" not in more(before):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await at.send([parts[-2]], clip)
@@ -144,7 +146,7 @@ async def given_up(at: Place, clip: bytes) -> None:
     await at.begun_early(video_id)
     assert (at.work / video_id / "openings" / "reads.json").exists()
     assert (await at.api.creator.ask("DELETE", f"/api/v1/videos/{video_id}/upload")).status == 204
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while (at.work / video_id).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
