@@ -20,7 +20,7 @@ KEPT_LINES = 40
 CLOSING_S = 5.0
 LOOK_S = 0.5  # how soon a child is ended whose folder was taken away
 BACKGROUND = 7  # nice(2): a fifth of the weight of what runs at 0, the nodes that serve viewers among it
-LAST_OF_ALL = 19  # a fourteenth of the weight of what runs at BACKGROUND: nobody waits for it
+LAST_OF_ALL = 12  # a third of the weight of what runs at BACKGROUND: nobody waits for it
 OUTPUT_LIMIT_BYTES = 64 * 2**20
 
 

@@ -63,7 +63,7 @@ class Place:
 @asynccontextmanager
 async def place(deployment: Deployment, **transcode: Any) -> AsyncIterator[Place]:
     limits = deployment.origin.uploads.model_copy(update={"part_size": PART, "min_part_size": PART})
-    origin = quick(deployment, **transcode).origin.model_copy(update={"uploads": limits})
+    origin = quick(deployment, vmaf_samples=0, **transcode).origin.model_copy(update={"uploads": limits})
     small = deployment.model_copy(update={"origin": origin})
     async with running_api(small) as api, studio(small) as at, transcoder(small):
         yield Place(api, at, small.data / "nodes" / "origin-transcoder" / "work")
