@@ -55,7 +55,6 @@ class Supervisor:
         self._config = config
         self._say = say
         self._watchers: dict[NodeName, asyncio.Task[None]] = {}
-        self._stopping = False
 
     async def start(self) -> None:
         """Starts control and waits for it, then all others at once. Raises NodeFailed; the caller stops the rest."""
@@ -71,7 +70,6 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stops all nodes, in reverse order; each has STOP_S to drain."""
-        self._stopping = True
         for watcher in self._watchers.values():
             watcher.cancel()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)

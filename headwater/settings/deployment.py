@@ -156,7 +156,6 @@ class Deployment(Settings):
                 yield f"pops.{pop}.edges.{name}.tls.listen", edge.tls.listen
 
 
-ROLES = ("control", "origin-api", "origin-bytes", "origin-transcoder", "dns", "shield", "edge")
 Role = Literal["control", "origin-api", "origin-bytes", "origin-transcoder", "dns", "shield", "edge"]
 
 

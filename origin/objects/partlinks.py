@@ -17,7 +17,6 @@ from enum import StrEnum
 from typing import Final
 
 PATH_PREFIX: Final = "/objects/uploads/"
-MAX_PART_NUMBER: Final = 100_000
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,15})\Z")
 

@@ -30,7 +30,6 @@ from headwater.rules.requesttarget import BadTarget, parse_target
 # RFC 9110 section 9.2.1; every other method may change something (RFC 9111 section 4.4 counts unknown ones in).
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"))
 OWN_INVALIDATION: Final = 1  # each request with effects invalidates its own URL once
-PASSING_PARENTS: Final = 1  # a request with effects is never sent twice
 
 
 @dataclass(slots=True, eq=False)

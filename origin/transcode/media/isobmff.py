@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf", b"edts"})
 NON_SYNC = 0x0001_0000  # sample_is_non_sync_sample, 8.8.3.1
 SYNC_FLAGS = 0x0200_0000  # sample_depends_on 2: an I picture
 DEPENDENT_FLAGS = 0x0101_0000  # sample_depends_on 1, non-sync
