@@ -23,7 +23,8 @@ async def crowd() -> AsyncIterator[aiohttp.ClientSession]:
     """A client with a connection for each request."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    timeout = aiohttp.ClientTimeout(total=150)  # aiohttp gives a connection 30 s by default, which a busy machine may exceed
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         yield session
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -67,7 +67,7 @@ async def rows(lab: Lab) -> dict[str, Any]:
 
 
 async def when(lab: Lab, is_so: Callable[[dict[str, Any]], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while not is_so(await rows(lab)):  # noqa: ASYNC110 - PostgreSQL has no event for it
             await asyncio.sleep(0.05)
 
