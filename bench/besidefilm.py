@@ -53,7 +53,8 @@ async def film_in_work(lab: Lab, film: Path) -> str:
 
 async def run(folder: Path, minutes: int) -> str:
     load = os.getloadavg()[0]
-    clip, film = (await asyncio.to_thread(source, folder, seconds) for seconds in (CLIP_S, 60 * minutes))
+    clip = await asyncio.to_thread(source, folder, CLIP_S)
+    film = await asyncio.to_thread(source, folder, 60 * minutes)
     async with running_lab(folder) as lab:
         warm = await asyncio.to_thread(make_demo_clip, folder / "warm.mp4", seconds=1)
         await lab.whole_video(await lab.upload(warm))
