@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+import yaml
 
 from control.audit import AuditLog
 from control.caches.aheadshares import ahead_shares
@@ -20,6 +21,7 @@ from headwater.rules.bucketload import BucketLoad, load_from
 from headwater.rules.names import video_id_from_bits
 from headwater.runtime.node import NodeContext
 from headwater.settings.deployment import admin_address
+from headwater.settings.load import load_deployment
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, header, scripted_parent
 
@@ -73,18 +75,26 @@ async def test_edges_are_filled_at_night_with_what_others_watch_and_the_use_is_r
 
         def change(content: JsonObject) -> None:
             content["properties"]["video"] |= {"signed": False, "parent": origin.address.url}
-            content["control"]["preposition"] = {
-                "window": "02:00-05:00",
-                "size": f"{ALLOWED * len(BODY)} B",
-                "bandwidth": "1 Gbit/s",
-            }
             del content["pops"]["sin"]
 
         async with running_lab(tmp_path, ("control", "shield-1", "fra-1", "iad-1"), change) as lab:
             await lab.kill("control")
+            # Only now: the real control, whose clock is the real one, would have begun a night of its own between two and five.
+            await asyncio.to_thread(give_nights, lab)
             async with Fleet(NodeContext("control", lab.deployment, LOG, lab.config).token, LOG) as fleet:
                 await the_nights(lab, Nights(lab, fleet))
         assert len(origin.asked) == len(PATHS)  # the shield, or the edge that had them, gave what was fetched ahead
+
+
+def give_nights(lab: Lab) -> None:
+    content = yaml.safe_load(lab.config.read_text(encoding="utf-8"))
+    content["control"]["preposition"] = {
+        "window": "02:00-05:00",
+        "size": f"{ALLOWED * len(BODY)} B",
+        "bandwidth": "1 Gbit/s",
+    }
+    lab.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    lab.deployment = load_deployment(lab.config)
 
 
 async def the_nights(lab: Lab, nights: Nights) -> None:
