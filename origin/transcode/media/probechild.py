@@ -151,24 +151,41 @@ def indexed_times(container: InputContainer, chosen: av.VideoStream | None) -> T
         return None
     first = _some_packets(container, chosen, wanted)
     first_at = min(first.pictures, default=None)
-    # Each look at an entry makes an object: an hour has 86,000, so each is looked at once.
-    entries = [(entry.timestamp, entry.is_keyframe, entry.size, entry.is_discard) for entry in chosen.index_entries]
-    container.seek(max(entries)[0], stream=chosen, backward=True)
+    coded, edited, earliest, latest = _named_by_index(chosen)
+    container.seek(latest, stream=chosen, backward=True)
     last = _packet_times(container, chosen)
-    container.seek(min(entries)[0], stream=chosen, backward=True)
+    container.seek(earliest, stream=chosen, backward=True)
     if first_at is None or not last.pictures or len(last.ends) != len(wanted) or last.damaged:
         return None
     times = Times()
-    times.coded = [Picture(at, key, size) for at, key, size, discarded in entries if not discarded]
+    times.coded = coded
     decoded = [_in_seconds(at, time_base) for at in sorted(picture.at for picture in times.coded)]
     known_from = min(last.pictures)
     times.pictures.extend(at for at in (time + first_at - decoded[0] for time in decoded) if at < known_from - 1e-6)
     times.pictures.extend(last.pictures)
     times.firsts, times.ends = first.firsts, last.ends
-    times.edited = len(times.coded) < len(entries)
+    times.edited = edited
     times.refreshed = first.refreshed or last.refreshed  # the latter begins at the last keyframe
     times.read = False
     return times
+
+
+def _named_by_index(chosen: av.VideoStream) -> tuple[list[Picture], bool, int, int]:
+    """The pictures that are shown, whether others are not, and the first and last decoding time of all, in ticks.
+
+    Each look at an entry makes an object, and an hour has 86,000: each is looked at once, and no second list is made of them.
+    """
+    coded: list[Picture] = []
+    earliest = latest = chosen.index_entries[0].timestamp
+    edited = False
+    for entry in chosen.index_entries:
+        at = entry.timestamp
+        earliest, latest = min(earliest, at), max(latest, at)
+        if entry.is_discard:
+            edited = True
+        else:
+            coded.append(Picture(at, entry.is_keyframe, entry.size))
+    return coded, edited, earliest, latest
 
 
 def _some_packets(container: InputContainer, chosen: av.VideoStream, wanted: list[av.stream.Stream]) -> Times:
