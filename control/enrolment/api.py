@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from control.enrolment.office import EnrolmentOffice
 from control.enrolment.refusals import EnrolmentRefused
 from control.enrolment.state import certificates_of
 from control.operators.access import operator_of
+from control.orderbody import order_invalid, order_members
 from headwater.rules.apitokens import Scope
 from headwater.runtime.problems import Problem
 
@@ -63,13 +63,13 @@ class EnrolmentApi:
     async def _token(self, request: web.Request) -> web.Response:
         """{node, expires_s?, role?} → {token, node, expires_at}: shown once. `role` is for a node that is yet to come."""
         asker = await operator_of(request, Scope.OPERATE)
-        office, asked = self._office(), await _members(request)
+        office, asked = self._office(), await order_members(request)
         lasts_s = asked.get("expires_s", DEFAULT_S)
         if isinstance(lasts_s, bool) or not isinstance(lasts_s, int | float) or not 1 <= lasts_s <= LONGEST_S:
-            raise _invalid(f"expires_s: 1 to {LONGEST_S:.0f} seconds were expected")
+            raise order_invalid(f"expires_s: 1 to {LONGEST_S:.0f} seconds were expected")
         node, role = _node(asked), asked.get("role")
         if role is not None and not isinstance(role, str):
-            raise _invalid("role: a text was expected")
+            raise order_invalid("role: a text was expected")
         token = await _done(lambda: office.make_token(node, float(lasts_s), role))
         await asyncio.to_thread(self._audit.note, asker, What.ENROL, f"token {token.id} for {node}", "made")
         return _answer({"token": token.text, "node": node, "expires_at": self._clock() + lasts_s}, 201)
@@ -77,7 +77,7 @@ class EnrolmentApi:
     async def _revoke(self, request: web.Request) -> web.Response:
         """{node}: its certificates and tokens count no more, from the next request on."""
         asker = await operator_of(request, Scope.OPERATE)
-        office, node = self._office(), _node(await _members(request))
+        office, node = self._office(), _node(await order_members(request))
         await _done(lambda: office.revoke(node))
         tell_expiries(await _done(office.ledger))
         await self._changed()
@@ -110,22 +110,8 @@ def _answer(members: dict[str, Any], status: int = 200) -> web.Response:
     return web.json_response(members, status=status, headers=NO_STORE)
 
 
-def _invalid(detail: str) -> Problem:
-    return Problem(400, "order-invalid", "Order invalid", detail)
-
-
 def _node(asked: dict[str, Any]) -> str:
     node = asked.get("node")
     if not isinstance(node, str) or not node:
-        raise _invalid("node: a node's name was expected")
+        raise order_invalid("node: a node's name was expected")
     return node
-
-
-async def _members(request: web.Request) -> dict[str, Any]:
-    try:
-        members = json.loads(await request.read())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _invalid(f"the body is no JSON: {error}") from error
-    if not isinstance(members, dict):
-        raise _invalid("a JSON object was expected")
-    return members

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from control.bookfile import BookFile
 from control.enrolment.ledger import EnrolledNode, Ledger, StoredToken
-from headwater.runtime.wholefiles import keep_json, kept_json, stamp_of, writing_alone
 
 T = TypeVar("T")
 FILE: Final = Path("enrolment") / "book.json"
@@ -27,58 +25,20 @@ class EnrolmentBook:
     """Methods block for a small file: call them in a thread. Raise BookUnusable, and what a change raises."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / FILE
-        self._reading = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
-        self._ledger = Ledger()
+        self._name = folder / FILE
+        self._file: BookFile[Ledger] = BookFile(self._name, _ledger, _members, self._trouble)
 
     def look(self) -> Ledger:
         """The ledger as the file has it now."""
-        with self._reading:
-            stamp = self._stamp_now()
-            if stamp != self._stamp:
-                self._ledger = self._read()
-                self._stamp = stamp
-            return self._ledger
+        return self._file.look()
 
     def change(self, change: Callable[[Ledger], tuple[Ledger, T]]) -> T:
         """Carries a change out: it is on disk when this returns. Nothing is written when it raises or changes nothing."""
-        with self._writing():
-            before = self._read()
-            after, result = change(before)
-            if after != before:
-                try:
-                    keep_json(self._file, _members(after))
-                except OSError as error:
-                    raise self._trouble("written", error) from error
-            return result
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One writer at a time, whichever process or thread it is in."""
-        with ExitStack() as held:
-            try:
-                held.enter_context(writing_alone(self._file.with_suffix(".lock")))
-            except OSError as error:
-                raise self._trouble("written", error) from error
-            yield
-
-    def _stamp_now(self) -> tuple[int, int, int] | None:
-        try:
-            return stamp_of(self._file)
-        except OSError as error:
-            raise self._trouble("read", error) from error
-
-    def _read(self) -> Ledger:
-        try:
-            kept = kept_json(self._file)
-            return Ledger() if kept is None else _ledger(kept)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._trouble("read", error) from error
+        return self._file.change(change)
 
     def _trouble(self, verb: str, error: Exception) -> BookUnusable:
         return BookUnusable(
-            f"{self._file} cannot be {verb} ({error}): see to the disk and to the file's owner, or restore it from a copy; "
+            f"{self._name} cannot be {verb} ({error}): see to the disk and to the file's owner, or restore it from a copy; "
             "without it every certificate counts, also one that was revoked, and tokens have to be made anew"
         )
 
@@ -92,6 +52,8 @@ def _members(ledger: Ledger) -> dict[str, Any]:
 
 def _ledger(members: Any) -> Ledger:
     """Raises KeyError, TypeError or ValueError."""
+    if members is None:
+        return Ledger()
     tokens = [StoredToken(**one) for one in members["tokens"]]
     nodes = [EnrolledNode(**one) for one in members["nodes"]]
     return Ledger({token.id: token for token in tokens}, {node.node: node for node in nodes})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, Final
 
 from aiohttp import web
@@ -14,10 +13,10 @@ from control.config.history import History
 from control.config.history import members_of as version_members
 from control.operators.access import operator_of
 from control.operators.operations import Operations
+from control.orderbody import order_invalid, order_members
 from control.rollouts.rollouts import Rollouts
 from control.rollouts.rolloutstate import members_of as state_members
 from headwater.rules.apitokens import Scope
-from headwater.runtime.problems import Problem
 
 LARGEST_CONFIG_BYTES: Final = 8 * 2**20
 LONGEST_WAIT_S: Final = 25.0
@@ -76,7 +75,7 @@ class OperatingApi:
         asked = await _members(request)
         number = asked.get("version")
         if number is not None and type(number) is not int:
-            raise _invalid("version: a number was expected")
+            raise order_invalid("version: a number was expected")
         return _answer(await self._operations.rollback(number, asker, force=_flag(asked, "force")), 202)
 
     async def _rollout(self, request: web.Request) -> web.Response:
@@ -85,7 +84,7 @@ class OperatingApi:
         try:
             after, wait_s = int(request.query.get("after", "0")), float(request.query.get("wait", "0"))
         except ValueError as error:
-            raise _invalid("after and wait: numbers were expected") from error
+            raise order_invalid("after and wait: numbers were expected") from error
         state = await self._rollouts.news(after, min(max(wait_s, 0.0), LONGEST_WAIT_S))
         return _answer({"rollout": None if state is None else state_members(state) | {"active": state.active}})
 
@@ -121,7 +120,7 @@ class OperatingApi:
         await operator_of(request, Scope.VIEW)
         limit = request.query.get("limit", "100")
         if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LINES_AT_MOST:
-            raise _invalid(f"limit: 1 to {LINES_AT_MOST} was expected")
+            raise order_invalid(f"limit: 1 to {LINES_AT_MOST} was expected")
         return _answer({"lines": await asyncio.to_thread(self._audit.last, int(limit))})
 
 
@@ -129,24 +128,13 @@ def _answer(members: dict[str, Any], status: int = 200) -> web.Response:
     return web.json_response(members, status=status, headers=NO_STORE)
 
 
-def _invalid(detail: str) -> Problem:
-    return Problem(400, "order-invalid", "Order invalid", detail)
-
-
 async def _members(request: web.Request) -> dict[str, Any]:
-    request = request.clone(client_max_size=LARGEST_CONFIG_BYTES)
-    try:
-        members = json.loads(await request.read())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _invalid(f"the body is no JSON: {error}") from error
-    if not isinstance(members, dict):
-        raise _invalid("a JSON object was expected")
-    return members
+    return await order_members(request.clone(client_max_size=LARGEST_CONFIG_BYTES))
 
 
 def _text(members: dict[str, Any], name: str) -> str:
     if not isinstance(members.get(name), str):
-        raise _invalid(f"{name}: a text was expected")
+        raise order_invalid(f"{name}: a text was expected")
     return str(members[name])
 
 
@@ -158,12 +146,12 @@ def _shown(members: dict[str, Any]) -> str:
 def _flag(members: dict[str, Any], name: str, *, default: bool = False) -> bool:
     value = members.get(name, default)
     if not isinstance(value, bool):
-        raise _invalid(f"{name}: true or false was expected")
+        raise order_invalid(f"{name}: true or false was expected")
     return value
 
 
 def _names(members: dict[str, Any], name: str) -> list[str]:
     names = members.get(name)
     if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
-        raise _invalid(f"{name}: a list of POPs and edges was expected")
+        raise order_invalid(f"{name}: a list of POPs and edges was expected")
     return names

@@ -16,6 +16,7 @@ from typing import Any
 import aiofastnet
 
 from headwater.rules.clienthello import LONGEST_HELLO, server_name, wanted
+from headwater.runtime.readable import readable
 from headwater.runtime.tls import Certificates
 
 
@@ -55,24 +56,9 @@ async def _first_bytes(connection: socket.socket) -> bytes:
                 seen = len(data)
                 # What is seen stays there: only more than it must wake us.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
-            await _readable(connection)
+            await readable(connection)
     finally:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(connection)
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _without_clients_that_left(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

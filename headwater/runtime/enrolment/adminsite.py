@@ -26,6 +26,7 @@ from headwater.runtime.listener import listening_socket
 from headwater.runtime.metrics import counter
 from headwater.runtime.nodetoken import NODE_HEADER
 from headwater.runtime.problems import Problem
+from headwater.runtime.readable import readable
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.units import Address
 
@@ -202,21 +203,9 @@ class _Entrance:
 
 async def _first_byte(connection: socket.socket) -> int | None:
     """None when the peer left without a word."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
             data = connection.recv(1, socket.MSG_PEEK)
             return data[0] if data else None
         except (BlockingIOError, InterruptedError):
-            pass
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(connection, _wake, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(connection)
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+            await readable(connection)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from origin.transcode.media.bits import Bits
 from origin.transcode.media.isobmff import NotIsoBmff
 
 SEQUENCE_HEADER, FRAME_HEADER, FRAME = 1, 3, 6  # obu_type, 6.2.2
@@ -37,32 +38,6 @@ class Configuration:
 
     sequence: Sequence
     header: bytes
-
-
-class _Bits:
-    """f(n) of 4.10.2."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        if count > self._left:
-            raise NotIsoBmff("a sequence header is cut off")
-        self._left -= count
-        return self._value >> self._left & (1 << count) - 1
-
-    def flag(self) -> bool:
-        return bool(self.take(1))
-
-    def skip_uvlc(self) -> None:
-        """4.10.3."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 31:
-                return
-        self.take(zeros)
 
 
 def configuration_of(payload: bytes) -> Configuration:
@@ -109,7 +84,7 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
 
 def sequence_of(header: bytes) -> Sequence:
     """Reads sequence_header_obu (5.5.1) as far as the colours. Raises NotIsoBmff."""
-    bits = _Bits(header)
+    bits = Bits(header, "a sequence header")
     profile = bits.take(3)
     bits.take(1)  # still_picture
     reduced = bits.flag()
@@ -128,7 +103,7 @@ def sequence_of(header: bytes) -> Sequence:
     return Sequence(profile, level, high_tier, bit_depth, profile == MAIN_PROFILE and not mono, width, height)
 
 
-def _operating_points(bits: _Bits) -> tuple[int, bool]:
+def _operating_points(bits: Bits) -> tuple[int, bool]:
     """Level and tier of the first operating point."""
     delay_bits = 0
     if bits.flag():  # timing_info_present_flag, 5.5.3
@@ -151,7 +126,7 @@ def _operating_points(bits: _Bits) -> tuple[int, bool]:
     return found[0]
 
 
-def _skip_tools(bits: _Bits) -> None:
+def _skip_tools(bits: Bits) -> None:
     bits.take(4)
     order_hint = bits.flag()
     if order_hint:
@@ -187,6 +162,6 @@ def begins_with_key_frame(sample: bytes, configuration: Configuration) -> bool:
         if kind == SEQUENCE_HEADER and body != configuration.header:
             raise NotIsoBmff("its sequence header is not the one of the av1C")
         if kind in (FRAME, FRAME_HEADER):
-            bits = _Bits(body[:2])
+            bits = Bits(body[:2], "a frame header")
             return not bits.flag() and bits.take(2) == KEY_FRAME and bits.flag()  # not shown again; frame_type; show_frame
     raise NotIsoBmff("the sample holds no frame")

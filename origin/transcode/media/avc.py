@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from origin.transcode.media.bits import Bits
 from origin.transcode.media.isobmff import NotIsoBmff
 
 SLICE, IDR_SLICE, SEQUENCE_PARAMETERS = 1, 5, 7  # nal_unit_type, table 7-1
@@ -29,40 +30,12 @@ class Sequence:
     progressive: bool
 
 
-class _Bits:
-    """Bits of an RBSP, most significant first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        if count > self._left:
-            raise NotIsoBmff("a parameter set is cut off")
-        self._left -= count
-        return self._value >> self._left & (1 << count) - 1
-
-    def unsigned(self) -> int:
-        """ue(v), 9.1."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise NotIsoBmff("a parameter set has a number out of range")
-        return (1 << zeros) - 1 + self.take(zeros)
-
-    def signed(self) -> int:
-        """se(v), 9.1.1."""
-        value = self.unsigned()
-        return (value + 1) // 2 if value % 2 else -(value // 2)
-
-
 def sequence_of(unit: bytes) -> Sequence:
     """Reads a NAL unit of type 7 up to its cropping (7.3.2.1.1). Raises NotIsoBmff."""
     if len(unit) < 5 or unit[0] & 0x1F != SEQUENCE_PARAMETERS:
         raise NotIsoBmff("a sequence parameter set was expected")
     profile, level = unit[1], unit[3]
-    bits = _Bits(unit[4:].replace(b"\0\0\3", b"\0\0"))  # emulation prevention, 7.4.1
+    bits = Bits(unit[4:].replace(b"\0\0\3", b"\0\0"), "a parameter set")  # emulation prevention, 7.4.1
     bits.unsigned()  # seq_parameter_set_id
     chroma_format, bit_depth = CHROMA_420, 8
     if profile in WITH_CHROMA_FORMAT:
@@ -93,7 +66,7 @@ def sequence_of(unit: bytes) -> Sequence:
     return Sequence(profile, level, chroma_format, bit_depth, width, height, progressive)
 
 
-def _skip_scaling_lists(bits: _Bits, lists: int) -> None:
+def _skip_scaling_lists(bits: Bits, lists: int) -> None:
     """7.3.2.1.1.1."""
     for number in range(lists):
         if not bits.take(1):
@@ -105,7 +78,7 @@ def _skip_scaling_lists(bits: _Bits, lists: int) -> None:
             last = following or last
 
 
-def _skip_picture_order(bits: _Bits) -> None:
+def _skip_picture_order(bits: Bits) -> None:
     kind = bits.unsigned()  # pic_order_cnt_type
     if kind == 0:
         bits.unsigned()
@@ -158,7 +131,7 @@ def opening(sample: bytes, length_bytes: int = 4) -> Opening:
         if kind == IDR_SLICE:
             return Opening.IDR
         if kind == SLICE:
-            bits = _Bits(unit[1:24].replace(b"\0\0\3", b"\0\0"))
+            bits = Bits(unit[1:24].replace(b"\0\0\3", b"\0\0"), "a slice header")
             bits.unsigned()  # first_mb_in_slice, 7.3.3
             return Opening.INTRA if bits.unsigned() % 5 in INTRA_SLICES else Opening.REFRESH
     raise NotIsoBmff("the sample holds no slice")
