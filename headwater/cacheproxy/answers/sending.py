@@ -100,7 +100,7 @@ class Sending:
 
     def give(self, chunk: bytes) -> bool:
         """Sends a piece of the body, and the header with the first. Whether the client takes more at once."""
-        if self._chunked:
+        if self._chunked and chunk:  # an empty chunk would be the last one
             self._write(b"%x\r\n" % len(chunk), chunk, b"\r\n")
         else:
             self._write(chunk)

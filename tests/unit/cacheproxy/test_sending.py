@@ -50,7 +50,7 @@ HEAD = "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nServer: s\r\nContent-Type: t/t\r\
     [
         ("GET / HTTP/1.1", 200, 3, (b"a", b"bc"), f"HTTP/1.1 200 OK\r\n{HEAD}Content-Length: 3\r\nConnection: close\r\n\r\nabc"),
         (
-            *("GET / HTTP/1.1", 206, None, (b"a", b"bc")),
+            *("GET / HTTP/1.1", 206, None, (b"a", b"", b"bc")),
             f"HTTP/1.1 206 Partial Content\r\n{HEAD}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
             "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
         ),
