@@ -42,6 +42,7 @@ class RunningEdge:
     snapshot: Snapshot
     store: Store
     gate: Gate
+    server: ProxyServer
 
     def followers(self, key: str) -> int | None:
         """How many clients follow the running fill; None when there is none."""
@@ -113,10 +114,11 @@ async def running_edge(
     async with (
         caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate) as proxy,
         fast_lane(EDGE, role, settings, store, current, gate, access_log) as protocol,
-        open_doors(ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE), protocol), [*doors], log, drain_s=1),
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
-        await store.take_over_disk()
-        edge = RunningEdge(listen, proxy, client, lines, snapshot, store, gate)
-        yield edge
+        server = ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE), protocol)
+        async with open_doors(server, [*doors], log, drain_s=1):
+            await store.take_over_disk()
+            edge = RunningEdge(listen, proxy, client, lines, snapshot, store, gate, server)
+            yield edge
     await asyncio.sleep(0)

@@ -125,11 +125,12 @@ class LaneConnection(NamedRefusals):
     fields say is remembered, and not read again while they are the same bytes.
     """
 
-    __slots__ = ("_at_boundary", "_begin", "_block", "_end", "_lane", "_path_at", "_said")
+    __slots__ = ("_answers", "_at_boundary", "_begin", "_block", "_end", "_lane", "_path_at", "_said")
 
     def __init__(self, lane: FastLane, server: web.Server, **arguments: Any) -> None:
         super().__init__(server, **arguments)
         self._lane = lane
+        self._answers = 0  # that are whole and leave the connection open
         self._at_boundary = True  # all that the parser was given were whole requests
         self._begin = self._end = _NEVER  # of requests that `_said` is about
         self._path_at = 0  # where in them the path of the object begins
@@ -138,10 +139,12 @@ class LaneConnection(NamedRefusals):
 
     def answer_at_once(self, data: bytes) -> bool:
         """Whether these bytes were a request that the lane has answered; else nothing has happened."""
-        transport, waiter = self.transport, self._waiter  # the latter is of the ordinary handler, for its next request
-        if waiter is None or waiter.done() or not self._at_boundary or self._messages:
+        transport = self.transport
+        # A quick client asks again before the task that handled its last request has come round to wait for the next one. The
+        # answer is what counts: once it is whole, the next one may follow.
+        if self._answers != self._request_count or not self._at_boundary:
             return False
-        if self._force_close or self._paused or transport is None or transport.is_closing():
+        if self._close or self._force_close or self._paused or transport is None or transport.is_closing():
             return False
         now, lane = time.time(), self._lane
         said = self._said
@@ -160,6 +163,7 @@ class LaneConnection(NamedRefusals):
         ):
             return False
         self._request_count += 1
+        self._answers += 1
         self._next_keepalive_close_time = lane.gate.now_s + self._keepalive_timeout
         return True
 
@@ -176,6 +180,13 @@ class LaneConnection(NamedRefusals):
             and self._messages[0][1] is EMPTY_PAYLOAD
             and not self._upgraded
         )
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        sent, broken = await super().finish_response(request, resp, start_time)
+        self._answers += bool(sent.keep_alive and not broken)
+        return sent, broken
 
     def _read(self, data: bytes, now: float) -> _Said | None:
         """What a request says, if it is plain. Where that holds for others too, it is remembered."""

@@ -77,6 +77,61 @@ async def test_the_lane_answers_whole_hits_and_leaves_the_rest(tmp_path: Path) -
         assert await laned(edges.fast, get(token, "small", "Content-Length: 4") + b"body", get(token)) <= 1
 
 
+class QuickClient(asyncio.Transport):
+    """The transport of a connection whose client asks again at the very moment in which an answer is written."""
+
+    def __init__(self, requests: list[bytes]) -> None:
+        super().__init__({"peername": ("127.0.0.1", 4)})
+        self.written = 0
+        self.answered = asyncio.Event()
+        self._left = requests
+        self._protocol: asyncio.Protocol | None = None
+
+    def talk_to(self, protocol: asyncio.Protocol) -> None:
+        self._protocol = protocol
+        protocol.connection_made(self)
+        self._ask()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += 1
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self._protocol is not None
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._protocol.data_received, self._left.pop(0))
+        else:
+            self.answered.set()
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+async def test_a_client_that_asks_again_at_once_is_back_in_the_lane_after_an_ordinary_answer(tmp_path: Path) -> None:
+    async with two_edges(tmp_path) as edges:
+        token = edges.tokens["valid"]
+        await laned(edges.fast, get(token))
+        before = value("headwater_cache_fast_lane_total")
+        ordinary = get(token, "small", "Range: bytes=0-4")
+        client = QuickClient([ordinary, get(token), get(token), ordinary, get(token)])
+        connection = edges.fast.server.connection()
+        client.talk_to(connection)
+        await asyncio.wait_for(client.answered.wait(), 5)
+        connection.connection_lost(None)
+        assert client.written == 5
+        assert value("headwater_cache_fast_lane_total") == before + 3
+
+
 @pytest.mark.parametrize("soft", [False, True])
 async def test_what_is_purged_is_gone_from_the_lane_at_once(tmp_path: Path, soft: bool) -> None:
     async with two_edges(tmp_path) as edges:
