@@ -13,13 +13,13 @@ from pathlib import Path
 
 from bench.speed import coldpath, followers, report, scaling
 from bench.speed.load import Case, Measured, measure
-from bench.speed.peers import floor, floor_aiohttp, h2o, haproxy, headwater, nginx, trafficserver, varnish
+from bench.speed.peers import floor, floor_aiohttp, floor_c, h2o, haproxy, headwater, nginx, trafficserver, varnish
 from bench.speed.servers import LOAD_CORE, Server, Site, fetch, free_port, program, running, wait_until_serving
 from bench.speed.upstream import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {name: f"/videos/abcdefghijA/h264/{name}" for name in ("10k", "256k", "1024k", "4096k")}
-PEERS = (nginx, varnish, trafficserver, haproxy, h2o, floor, floor_aiohttp)
+PEERS = (nginx, varnish, trafficserver, haproxy, h2o, floor_c, floor, floor_aiohttp)
 
 
 def cases(quick: bool) -> list[Case]:

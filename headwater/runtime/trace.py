@@ -30,6 +30,12 @@ def continue_trace(received: str | None) -> Trace:
     return Trace(match[1] if match and match[1] != "0" * 32 else trace_id, span_id)
 
 
+def new_traces() -> list[tuple[str, bytes]]:
+    """Many a random (trace id, `traceparent` with it)."""
+    traces = [new_trace() for _ in range(_AT_ONCE)]
+    return [(trace_id, f"00-{trace_id}-{span_id}-01".encode()) for trace_id, span_id in traces]
+
+
 def new_trace() -> tuple[str, str]:
     """A random (trace id, span id)."""
     if not _DRAWN:

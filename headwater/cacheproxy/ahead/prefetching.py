@@ -15,7 +15,8 @@ from headwater.cacheproxy.front.gate import Gate
 from headwater.cacheproxy.metrics import PREFETCH_SKIPPED
 from headwater.cacheproxy.roles import Refused, Role, Site
 from headwater.cacheproxy.siblings import Siblings
-from headwater.cacheproxy.store.store import RamBody, Store
+from headwater.cacheproxy.store.rambody import RamBody
+from headwater.cacheproxy.store.store import Store
 from headwater.rules.aheaduse import Why
 from headwater.rules.prefetching import Budget, Skipped, following, may_begin, next_named, playlist_of, resolved
 from headwater.rules.requesttarget import BadTarget, parse_target

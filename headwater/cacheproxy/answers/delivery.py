@@ -8,12 +8,13 @@ from functools import lru_cache, partial
 
 from aiohttp import web
 
-from headwater.cacheproxy.answers.sending import Sending
+from headwater.cacheproxy.answers.sending import Sending, sends_pages
 from headwater.cacheproxy.answers.sources import FillSource, Source
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fills.parents import OUTCOME_FIELD, ParentAnswer, ParentTrouble
 from headwater.cacheproxy.metrics import CUT_OFF
 from headwater.cacheproxy.roles import Site
+from headwater.cacheproxy.store.rambody import PAGED_FROM_BYTES, Pages, RamBody
 from headwater.cacheproxy.store.spool import SpoolBroken
 from headwater.cacheproxy.store.store import BodyUnreadable
 from headwater.rules.bodyplan import (
@@ -167,11 +168,9 @@ async def _send(
     exchange: Exchange, source: Source, status: int, fields: Fields, first: int, last: int | None
 ) -> web.StreamResponse:
     """A body of the bytes `first` to `last` (None: until it ends, chunked)."""
-    data = source.in_ram
-    if exchange.method != "HEAD" and data is not None and len(data) <= SMALL_BODY_BYTES:
-        whole = first == 0 and (last is None or last == len(data) - 1)
-        part = data if whole else data[first : None if last is None else last + 1]
-        return await _send_small(exchange, status, fields, part)
+    body = source.in_ram
+    if exchange.method != "HEAD" and body is not None and body.size_bytes <= SMALL_BODY_BYTES:
+        return await _send_from_memory(exchange, status, fields, body, first, body.size_bytes - 1 if last is None else last)
     length = None if last is None else last - first + 1
     if isinstance(source, FillSource):
         return await _send_body(exchange, status, fields, length, partial(_follow, source, first, last))
@@ -220,6 +219,24 @@ async def _send_small(exchange: Exchange, status: int, fields: Fields, body: byt
         return sending.end()
     sending.give(body)
     exchange.sent_bytes = len(body)
+    await sending.taken()
+    return sending.end()
+
+
+async def _send_from_memory(
+    exchange: Exchange, status: int, fields: Fields, body: RamBody, first: int, last: int
+) -> web.StreamResponse:
+    length = last - first + 1
+    whole = body.pages_or_data() if length >= PAGED_FROM_BYTES and sends_pages(exchange.request.transport) else None
+    if not isinstance(whole, Pages):
+        if whole is None and length == body.size_bytes:
+            whole = body.data
+        part = body.part(first, last) if whole is None else whole[first : last + 1]
+        return await _send_small(exchange, status, fields, part)
+    sending = Sending(exchange.request, status, fields, length)
+    exchange.header_sent(status)
+    sending.give_pages(whole, first, length)
+    exchange.sent_bytes = length
     await sending.taken()
     return sending.end()
 

@@ -7,13 +7,15 @@ connection (RFC 9112 sections 6 and 9).
 
 from __future__ import annotations
 
+import asyncio
 import http
 import re
 import time
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
 
+from headwater.cacheproxy.store.rambody import Pages
 from headwater.rules.fields import Fields, without
 from headwater.rules.httpdate import format_http_date
 from headwater.runtime.httpsite import SERVER_NAME
@@ -22,6 +24,26 @@ JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size a copy behind the header
 _BODILESS: Final = frozenset((204, 304))
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; would split the header
 _PHRASES: Final = {int(status): status.phrase for status in http.HTTPStatus}
+
+
+def sends_pages(transport: Any) -> bool:
+    """Whether a connection can send pages as they lie in memory: a plain one of aiofastnet can, TLS has to read them."""
+    return hasattr(transport, "sendfile") and transport.get_extra_info("sslcontext") is None
+
+
+def send_pages(transport: Any, pages: Pages, first: int, count: int) -> None:
+    """Sends them behind whatever waits. Raises ConnectionResetError, as a client that left."""
+    try:
+        sent = transport.sendfile(pages, first, count)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionResetError("the client has left") from error
+    if sent is not None:  # it is in the transport's buffer, which says so itself; nobody waits for this piece
+        sent.add_done_callback(_looked_at)
+
+
+def _looked_at(sent: asyncio.Future[None]) -> None:
+    if not sent.cancelled():
+        sent.exception()
 
 
 class Sent(web.StreamResponse):
@@ -107,6 +129,13 @@ class Sending:
         self.body_bytes += len(chunk)
         return not self._request.protocol.writing_paused
 
+    def give_pages(self, pages: Pages, first: int, count: int) -> None:
+        """Sends a piece of the body as it lies in memory; only where `sends_pages` of the connection. Not of a body in chunks."""
+        self._write()
+        self.body_bytes += count
+        self._request.writer.output_size += count
+        send_pages(self._request.transport, pages, first, count)
+
     async def taken(self) -> None:
         """Returns when the client takes more."""
         await self._request.writer.drain()
@@ -129,6 +158,8 @@ class Sending:
         if self._head:
             pieces, self._head = (self._head, *pieces), b""
         size = sum(map(len, pieces))
+        if not size:
+            return
         request.writer.output_size += size  # told to whoever asks whether an answer has begun
         if len(pieces) == 1:
             transport.write(pieces[0])

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from headwater.cacheproxy.fills.fillorders import FillHeader
 from headwater.cacheproxy.fills.fills import Fill
-from headwater.cacheproxy.store.store import RamBody, Stored
+from headwater.cacheproxy.store.rambody import RamBody
+from headwater.cacheproxy.store.store import Stored
 from headwater.rules.fields import Fields
 
 
@@ -32,15 +33,15 @@ class StoredSource:
         return self.stored.metadata.size_bytes
 
     @property
-    def in_ram(self) -> bytes | None:
-        return self.stored.body.data if isinstance(self.stored.body, RamBody) else None
+    def in_ram(self) -> RamBody | None:
+        return self.stored.body if isinstance(self.stored.body, RamBody) else None
 
     async def read(self, first: int, last: int | None) -> AsyncIterator[bytes]:
         """The bytes `first` to `last`, both included. Raises BodyUnreadable."""
         end = self.stored.metadata.size_bytes - 1 if last is None else last
         body = self.stored.body
         if isinstance(body, RamBody):
-            yield body.data[first : end + 1]
+            yield body.part(first, end)
         elif end >= first:
             async for chunk in body.read(first, end):
                 yield chunk
@@ -74,8 +75,9 @@ class FillSource:
         return None
 
     @property
-    def in_ram(self) -> bytes | None:
-        return self.fill.spool.in_ram() if self.fill.spool.finished else None
+    def in_ram(self) -> RamBody | None:
+        data = self.fill.spool.in_ram() if self.fill.spool.finished else None
+        return None if data is None else RamBody(data)
 
     def read(self, first: int, last: int | None) -> AsyncIterator[bytes]:
         """The bytes `first` to `last` as they arrive. Raises SpoolBroken."""
@@ -102,7 +104,7 @@ class Source(Protocol):
     def age_s(self) -> float | None: ...
 
     @property
-    def in_ram(self) -> bytes | None: ...
+    def in_ram(self) -> RamBody | None: ...
 
     def read(self, first: int, last: int | None) -> AsyncIterator[bytes]:
         """The bytes `first` to `last`, both included; None: to the end. Raises SpoolBroken and BodyUnreadable."""

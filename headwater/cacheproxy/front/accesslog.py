@@ -131,13 +131,13 @@ def _text(line: str | PlainAnswer) -> str:
 
 def _time_text(now: float) -> str:
     """Unix seconds as ISO 8601 with milliseconds."""
-    second = int(now)
-    return f"{_second_text(second)}.{int((now - second) * 1000):03d}+00:00"
+    return _millisecond_text(int(now * 1000))
 
 
-@lru_cache(maxsize=4)
-def _second_text(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+@lru_cache(maxsize=256)
+def _millisecond_text(millisecond: int) -> str:
+    second = millisecond // 1000
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{millisecond - second * 1000:03d}+00:00"
 
 
 _NAMES: Final = (

@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import aiofastnet
+
 from headwater.cacheproxy.front.gate import Limit, reached
 from headwater.cacheproxy.front.server import ProxyServer
 from headwater.cacheproxy.metrics import REFUSALS
@@ -83,7 +85,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 async def _open(server: ProxyServer, door: Door, log: Log) -> AsyncIterator[None]:
     listener = door.listener or listening_socket(door.address, congestion=door.congestion, log=log)
     if door.listener is None and door.tls is None and door.balancers is None:
-        plain = await asyncio.get_running_loop().create_server(server.connection, sock=listener)
+        plain = await aiofastnet.create_server(asyncio.get_running_loop(), server.connection, sock=listener)
         try:
             yield
         finally:
@@ -153,7 +155,7 @@ class _Entrance:
                 context = None if self._door.tls is None else await context_for(connection, self._door.tls)
                 handed_over = True
                 if context is None:
-                    await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+                    await aiofastnet.connect_accepted_socket(asyncio.get_running_loop(), protocol, connection)
                 else:
                     await serve_tls(connection, protocol, context, self._server.gate.limits.header_timeout)
         except BadProxyHeader as error:

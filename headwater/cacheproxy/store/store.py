@@ -15,6 +15,7 @@ from headwater.cacheproxy.store.hottest import hottest_of
 from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.objectfile import CHECKED_BYTES, Damaged, OpenObject
 from headwater.cacheproxy.store.purges import Purges
+from headwater.cacheproxy.store.rambody import RamBody
 from headwater.cacheproxy.store.renewals import Renewals
 from headwater.cacheproxy.store.shares import WHOLE, Share
 from headwater.cacheproxy.store.spool import Spool
@@ -34,11 +35,6 @@ _FOUND_RAM, _FOUND_DISK, _FOUND_NOWHERE = (LOOKUPS.labels(place) for place in ("
 
 class BodyUnreadable(Exception):
     """A stored body turned out damaged while it was read; what was read so far is not the object."""
-
-
-@dataclass(frozen=True, slots=True)
-class RamBody:
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +134,17 @@ class Store:
 
     def in_ram(self, key: str) -> Stored | None:
         """What memory holds under `key` that is not purged; a use of it, but not counted as a look-up."""
-        stored = self._unpurged_in_ram(key)
-        if stored is not None:
-            self._uses.append(key)
-            if len(self._uses) >= USES_TOGETHER:
-                self._note_uses()
+        stored = self._ram.get(key)
+        if stored is None:
+            return None
+        if stored.metadata.accounted < self.purges.sequence:
+            stored = self._unpurged_in_ram(key)
+            if stored is None:
+                return None
+        uses = self._uses
+        uses.append(key)
+        if len(uses) >= USES_TOGETHER:
+            self._note_uses()
         return stored
 
     def _note_uses(self) -> None:
