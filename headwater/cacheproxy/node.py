@@ -120,9 +120,9 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
             lambda: snapshots.current,
         ),
         Supervised(context.log) as tasks,
-        fast_lane(context.name, role, settings, store, lambda: snapshots.current, gate, access_log) as protocol,
+        fast_lane(context.name, role, settings, store, lambda: snapshots.current, gate, access_log) as lane,
         open_doors(
-            ProxyServer(proxy.serve, gate, context.log, access_log.unreadable(context.name), protocol),
+            ProxyServer(proxy.serve, gate, context.log, access_log.unreadable(context.name), lane),
             doors_of(listeners, certificates, place.sockets()),
             context.log,
             linger_s=LINGER_S,

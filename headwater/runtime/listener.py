@@ -24,6 +24,7 @@ def listening_socket(address: Address, *, congestion: str | None = None, log: Lo
     listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # inherited: who vanished without a word is noticed
         listener.bind((address.host, address.port))
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:

@@ -96,6 +96,7 @@ async def running_edge(
     *,
     limits: Limits | None = None,
     doors: Sequence[Door] = (),
+    drain_s: float = 1,
 ) -> AsyncIterator[RunningEdge]:
     settings = settings or CacheSettings()
     listen = snapshot.deployment.edge(EDGE).listen
@@ -113,11 +114,11 @@ async def running_edge(
 
     async with (
         caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate) as proxy,
-        fast_lane(EDGE, role, settings, store, current, gate, access_log) as protocol,
+        fast_lane(EDGE, role, settings, store, current, gate, access_log) as lane,
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
-        server = ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE), protocol)
-        async with open_doors(server, [*doors], log, drain_s=1):
+        server = ProxyServer(proxy.serve, gate, log, access_log.unreadable(EDGE), lane)
+        async with open_doors(server, [*doors], log, drain_s=drain_s):
             await store.take_over_disk()
             edge = RunningEdge(listen, proxy, client, lines, snapshot, store, gate, server)
             yield edge

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -22,30 +22,44 @@ from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
 
 _LINGER_S: Final = 1.0  # closing at once with unread bytes resets the connection, and the client never sees the answer
-_NOBODY: Final = ipaddress.IPv4Address("0.0.0.0")
+NOBODY: Final = ipaddress.IPv4Address("0.0.0.0")
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 
 
+class AtOnce(Protocol):
+    """What may answer requests before anybody else sees them. Its connection tells it of its transport, when that is full, and of
+    the client (NOBODY: one without an address)."""
+
+    transport: Any
+    client: ClientAddress
+    paused: bool
+
+    def answer_at_once(self, data: bytes) -> bool:
+        """Whether these bytes were a request that is answered now; else nothing has happened."""
+
+
 class GuardedConnection(asyncio.Protocol):
-    """`inner` is the HTTP protocol; `client` the address that a balancer told, if one stands in front. `at_once` may answer what
-    arrives before anybody else sees it."""
+    """`make_inner` makes the HTTP protocol, once a request comes that `lane` does not answer; `client` is the address that a
+    balancer told, if one stands in front."""
 
     def __init__(
         self,
-        inner: asyncio.Protocol,
+        make_inner: Callable[[], asyncio.Protocol],
         gate: Gate,
         log: Log,
         client: ClientAddress | None = None,
-        at_once: Callable[[bytes], bool] | None = None,
+        lane: AtOnce | None = None,
     ) -> None:
-        self.client: ClientAddress = client or _NOBODY
-        self._inner = inner
-        self._at_once = at_once
+        self.client: ClientAddress = client or NOBODY
+        self._make_inner = make_inner
+        self._inner: asyncio.Protocol | None = None
+        self._lane = lane
         self._gate = gate
         self._log = log
         self._told = client
         self._transport: Any = None
-        self._passing = False  # whether the inner protocol has the connection
+        self._passing = False  # whether the lane and the inner protocol have the connection
+        self._paused = False
         self._first = True
         self._request: web.BaseRequest | None = None
         self._header_since: float | None = None
@@ -61,7 +75,7 @@ class GuardedConnection(asyncio.Protocol):
         self._transport = transport
         if self._told is None:
             peer = transport.get_extra_info("peername")
-            self.client = ipaddress.ip_address(peer[0].partition("%")[0]) if peer else _NOBODY
+            self.client = ipaddress.ip_address(peer[0].partition("%")[0]) if peer else NOBODY
         self._idle_since = self._gate.now_s = asyncio.get_running_loop().time()
         limit = self._gate.enter(self)
         if self._gate.full:
@@ -70,13 +84,13 @@ class GuardedConnection(asyncio.Protocol):
             self._refuse(503, limit, "this node takes no more connections; try again or elsewhere")
         else:
             self._passing = True
-            seen: Any = transport if self._told is None else ToldPeer(transport, self.client)
-            self._inner.connection_made(seen)
+            if self._lane is not None:
+                self._lane.transport, self._lane.client = self._seen, self.client
 
     def data_received(self, data: bytes) -> None:
         if not self._passing:
             return
-        if self._at_once is not None and self._at_once(data):
+        if self._lane is not None and self._lane.answer_at_once(data):
             self._first, self._idle_since = False, self._gate.now_s
             return
         if self._first:
@@ -93,25 +107,34 @@ class GuardedConnection(asyncio.Protocol):
             if self._header_bytes - len(data) > self._gate.limits.header:  # what came before was no whole header
                 self._refuse(431, reached(Limit.HEADER), f"no whole header in {self._gate.limits.header} bytes")
                 return
-        self._inner.data_received(data)
+        inner = self._inner or self._begin_inner()
+        inner.data_received(data)
         if data.endswith(b"\r\n\r\n"):  # a whole header: for answers that no handler gives, `begun` is never called
             self._header_since, self._idle_since = None, self._gate.now_s
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received() if self._passing else None
+        return self._inner.eof_received() if self._passing and self._inner is not None else None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gate.leave(self)
         self._leave_inner(error)
 
     def pause_writing(self) -> None:
-        if self._passing:
+        self._note_paused(True)
+        if self._passing and self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         self._resumed += 1
-        if self._passing:
+        self._note_paused(False)
+        if self._passing and self._inner is not None:
             self._inner.resume_writing()
+
+    def leave_if_idle(self) -> None:
+        """The node ends. Connections whose requests the inner protocol handles end with these; the others once what was
+        answered is sent."""
+        if self._passing and self._inner is None:
+            self._transport.close()
 
     def begun(self, request: web.BaseRequest) -> None:
         """A handler has the request; until `ended` only its body is awaited."""
@@ -192,7 +215,25 @@ class GuardedConnection(asyncio.Protocol):
     def _leave_inner(self, error: Exception | None) -> None:
         if self._passing:
             self._passing = False
-            self._inner.connection_lost(error)
+            if self._inner is not None:
+                self._inner.connection_lost(error)
+
+    @property
+    def _seen(self) -> Any:
+        """The transport as the lane and the inner protocol see it."""
+        return self._transport if self._told is None else ToldPeer(self._transport, self.client)
+
+    def _begin_inner(self) -> asyncio.Protocol:
+        inner = self._inner = self._make_inner()
+        inner.connection_made(self._seen)
+        if self._paused:
+            inner.pause_writing()
+        return inner
+
+    def _note_paused(self, paused: bool) -> None:
+        self._paused = paused
+        if self._lane is not None:
+            self._lane.paused = paused
 
     def _note(self, reason: str) -> None:
         if self._gate.worth_logging(reason):

@@ -1,7 +1,8 @@
 """Where a proxy's clients come in: plain, over TLS, or from a balancer that tells their address.
 
-A plain listener is the loop's own. The others accept themselves, because what comes before the first request (a PROXY
-header, a handshake) has to be under the same limits, and a PROXY header has to be read before TLS begins.
+Connections are accepted here and not by the loop: what comes before the first request (a PROXY header, a handshake) has to
+be under the same limits, and a PROXY header has to be read before TLS begins. Their transports are aiofastnet's: it knows
+`sendfile`, and its TLS is fast (docs/adr/0008, 0013).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from headwater.settings.units import Address
 
 _ENTER_S: Final = 1.0  # how long a node that drains waits for handshakes
 _PAUSE_S: Final = 0.1  # after a failed accept: out of file descriptors, which pass
+_ACCEPTED_AT_ONCE: Final = 16  # where no other worker waits for them too; more would keep the connections that there are waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,6 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def _open(server: ProxyServer, door: Door, log: Log) -> AsyncIterator[None]:
     listener = door.listener or listening_socket(door.address, congestion=door.congestion, log=log)
-    if door.listener is None and door.tls is None and door.balancers is None:
-        plain = await aiofastnet.create_server(asyncio.get_running_loop(), server.connection, sock=listener)
-        try:
-            yield
-        finally:
-            plain.close()
-        return
     entrance = _Entrance(server, door, listener, log)
     entrance.open()
     try:
@@ -112,28 +107,31 @@ class _Entrance:
         self._paused: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """One connection is taken whenever the loop comes round to it: of several workers a busy one takes fewer."""
+        """Of several workers each takes one connection whenever its loop comes round to it: a busy one takes fewer."""
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            connection, peer = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker was faster, or the client left
-        except OSError as error:
-            self._log.error("connection not accepted", error=str(error))
-            loop.remove_reader(self._listener)
-            self._paused = loop.call_later(_PAUSE_S, self.open)
-            return
-        connection.setblocking(False)
-        if len(self._entering) >= self._server.gate.limits.connections:  # a handshake is work: no more at once than connections
-            reached(Limit.CONNECTIONS)
-            connection.close()
-            return
-        task = asyncio.create_task(self._enter(connection, ipaddress.ip_address(peer[0].partition("%")[0])))
-        self._entering.add(task)
-        task.add_done_callback(self._entering.discard)
+        for _ in range(1 if self._door.listener is not None else _ACCEPTED_AT_ONCE):
+            try:
+                connection, peer = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return  # another worker was faster, or the client left
+            except OSError as error:
+                self._log.error("connection not accepted", error=str(error))
+                loop.remove_reader(self._listener)
+                self._paused = loop.call_later(_PAUSE_S, self.open)
+                return
+            connection.setblocking(False)
+            if len(self._entering) >= self._server.gate.limits.connections:  # a handshake is work: no more than connections
+                reached(Limit.CONNECTIONS)
+                connection.close()
+                return
+            bare = self._door.tls is None and self._door.balancers is None
+            entering = self._enter_bare(connection) if bare else self._enter(connection, peer[0])
+            task = loop.create_task(entering)
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
 
     async def close(self) -> None:
         """Accepts nothing any more; what was accepted comes in, if it does so soon."""
@@ -146,8 +144,17 @@ class _Entrance:
             task.cancel()
         await asyncio.gather(*self._entering, return_exceptions=True)
 
-    async def _enter(self, connection: socket.socket, peer: ClientAddress) -> None:
+    async def _enter_bare(self, connection: socket.socket) -> None:
+        """Nothing comes before the first request."""
+        try:
+            await aiofastnet.connect_accepted_socket(asyncio.get_running_loop(), self._server.connection, connection)
+        except OSError as error:  # it left
+            connection.close()
+            self._log.debug("connection ended before its first request", error=str(error))
+
+    async def _enter(self, connection: socket.socket, host: str) -> None:
         handed_over = False
+        peer = ipaddress.ip_address(host.partition("%")[0])
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(self._server.gate.limits.header_timeout):

@@ -12,33 +12,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from headwater.cacheproxy.answers.delivery import cors_fields, hidden_fields, hop_fields
+from headwater.cacheproxy.answers.delivery import hidden_fields
 from headwater.cacheproxy.answers.sending import send_pages, sends_pages
 from headwater.cacheproxy.bucketcount import LOAD
 from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.connection import NOBODY
 from headwater.cacheproxy.front.gate import Gate
+from headwater.cacheproxy.front.lanehead import LaneHead
 from headwater.cacheproxy.front.server import NamedRefusals
 from headwater.cacheproxy.front.tally import tally_of
 from headwater.cacheproxy.metrics import FAST_LANE, GRANTS_CHECKED, LOOKUPS
-from headwater.cacheproxy.roles import ClientAddress, Permit, Role, Site
-from headwater.cacheproxy.store.metadata import Metadata
+from headwater.cacheproxy.roles import ClientAddress, Permit, Role
 from headwater.cacheproxy.store.rambody import PAGED_FROM_BYTES, RamBody
 from headwater.cacheproxy.store.store import Store
-from headwater.rules.bucketload import bucket_of_path
-from headwater.rules.cachestatus import CacheStatus, Outcome
-from headwater.rules.fields import Fields, field
+from headwater.rules.cachestatus import Outcome
 from headwater.runtime.metrics import TALLIES
 from headwater.runtime.trace import new_traces
 from headwater.settings.cache import CacheSettings
@@ -46,6 +44,7 @@ from headwater.settings.snapshot import Snapshot
 
 LONGEST_REQUEST_BYTES: Final = 4096
 COUNTED_TOGETHER: Final = 512
+BLOCKS_REMEMBERED: Final = 256  # headers that were read: players of one make send the same one
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
 _NEVER: Final = b"\0"  # no request begins so
 
@@ -58,11 +57,6 @@ _MEANINGLESS: Final = frozenset(
     )
 )
 _LINE: Final = re.compile(rb"([A-Za-z-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
-# Paths that may not be what they look like: a grant's prefix is compared with a path as it stands, and goes into the log so.
-_ODD_PATH: Final = re.compile(r"""[^\x21-\x7e]|[?#"\\]|/\.|%(?:2[eEfF]|5[cC])""")
-# Stand for the values that differ from answer to answer, in a header that is rendered once and then cut at them.
-_AGE, _TTL, _TRACE = "age-of-this-answer", 9_000_000_000_001, "traceparent-of-this-answer"
 
 
 @runtime_checkable
@@ -85,91 +79,38 @@ async def fast_lane(
     snapshot: Callable[[], Snapshot],
     gate: Gate,
     access_log: AccessLog,
-) -> AsyncIterator[Callable[..., web.RequestHandler]]:
-    """What makes the protocol of each connection: the ordinary one where the lane is off, or the role remembers nobody."""
+) -> AsyncIterator[Callable[[], LaneConnection] | None]:
+    """What makes each connection's way through the lane; None where it is off, or the role remembers nobody."""
     if not settings.fast_lane or not isinstance(role, RecallingRole):
-        yield NamedRefusals
+        yield None
         return
     lane = FastLane(node, role, store, snapshot, gate, access_log, settings.negative_ttl)
     try:
-        yield partial(LaneConnection, lane)
+        yield lambda: LaneConnection(lane)
     finally:
         lane.close()
 
 
-class _Head:
-    """The header of a whole answer for one object at one site, cut where the trace stands. Age and lifetime in it are those of
-    the moments from `since` to `until`, which are at most a second apart."""
+class LanedHandler(NamedRefusals):
+    """The ordinary handler of a connection that has a lane too: it knows whether the next request may be answered past it."""
 
-    __slots__ = ("_fresh_s", "_parts", "bucket", "rest", "since", "site", "until", "until_trace")
+    __slots__ = ("_answers", "_at_boundary")
 
-    def __init__(self, node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata, negative_ttl_s: float) -> None:
-        self.site = site
-        self.bucket = bucket_of_path(metadata.key.removeprefix(site.name))
-        self.since = self.until = 0.0
-        self.until_trace = self.rest = b""
-        self._parts = _parts(node, hidden, site, metadata) if _is_plain(metadata) else None
-        self._fresh_s = metadata.lifetime(negative_ttl_s).fresh_s
-
-    def render(self, age_s: float, now: float) -> bool:
-        """Makes it true of this moment; False when there is none, because the object is not fresh or needs more thought."""
-        left_s = self._fresh_s - age_s
-        if self._parts is None or left_s <= 0:
-            return False
-        until_age, until_ttl, until_trace, self.rest = self._parts
-        self.until_trace = b"%b%d%b%d%b" % (until_age, int(age_s), until_ttl, int(left_s), until_trace)
-        self.since, self.until = now, now + min(int(age_s) + 1 - age_s, left_s - int(left_s))
-        return True
-
-
-class LaneConnection(NamedRefusals):
-    """The ordinary server protocol, with the lane in front of its parser.
-
-    Requests of one client are alike but for the end of their target: what the beginning (with its grant) and the header
-    fields say is remembered, and not read again while they are the same bytes.
-    """
-
-    __slots__ = ("_answers", "_at_boundary", "_begin", "_block", "_end", "_lane", "_path_at", "_said")
-
-    def __init__(self, lane: FastLane, server: web.Server, **arguments: Any) -> None:
+    def __init__(self, server: web.Server, **arguments: Any) -> None:
         super().__init__(server, **arguments)
-        self._lane = lane
         self._answers = 0  # that are whole and leave the connection open
         self._at_boundary = True  # all that the parser was given were whole requests
-        self._begin = self._end = _NEVER  # of requests that `_said` is about
-        self._path_at = 0  # where in them the path of the object begins
-        self._said: _Said | None = None
-        self._block: tuple[bytes, dict[str, str] | None] = (b"", None)  # the header fields that were read last
 
-    def answer_at_once(self, data: bytes) -> bool:
-        """Whether these bytes were a request that the lane has answered; else nothing has happened."""
-        transport = self.transport
-        # A quick client asks again before the task that handled its last request has come round to wait for the next one. The
-        # answer is what counts: once it is whole, the next one may follow.
-        if self._answers != self._request_count or not self._at_boundary:
-            return False
-        if self._close or self._force_close or self._paused or transport is None or transport.is_closing():
-            return False
-        now, lane = time.time(), self._lane
-        said = self._said
-        if (
-            said is None
-            or not data.startswith(self._begin)
-            or not data.endswith(self._end)
-            or not said.permit.from_s <= now < said.permit.until_s
-            or lane.snapshot() is not said.snapshot
-        ):
-            said = self._read(data, now)
-            if said is None:
-                return False
-        if len(data) > lane.longest_bytes or not lane.answer(
-            transport, said, data[self._path_at : -len(self._end)].decode("latin-1"), now
-        ):
-            return False
-        self._request_count += 1
-        self._answers += 1
-        self._next_keepalive_close_time = lane.gate.now_s + self._keepalive_timeout
-        return True
+    @property
+    def is_done(self) -> bool:
+        """Whether every request is answered. The task that handled the last one need not have come round to wait for the next:
+        a quick client asks again before."""
+        answered = self._answers == self._request_count and self._at_boundary
+        return answered and not self._close and not self._force_close
+
+    def answered_elsewhere(self, now_s: float) -> None:
+        """The connection is in use."""
+        self._next_keepalive_close_time = now_s + self._keepalive_timeout
 
     def data_received(self, data: bytes) -> None:
         if self._close or self._force_close:
@@ -192,6 +133,56 @@ class LaneConnection(NamedRefusals):
         self._answers += bool(sent.keep_alive and not broken)
         return sent, broken
 
+
+class LaneConnection:
+    """One connection's way through the lane. It has an ordinary handler from its first request that needs one.
+
+    Requests of one client are alike but for the end of their target: what the beginning (with its grant) and the header
+    fields say is remembered, and not read again while they are the same bytes.
+    """
+
+    __slots__ = ("_begin", "_end", "_handler", "_lane", "_path_at", "_said", "client", "paused", "transport")
+
+    def __init__(self, lane: FastLane) -> None:
+        self.transport: Any = None
+        self.client: ClientAddress = NOBODY
+        self.paused = False
+        self._lane = lane
+        self._handler: LanedHandler | None = None
+        self._begin = self._end = _NEVER  # of requests that `_said` is about
+        self._path_at = 0  # where in them the path of the object begins
+        self._said: _Said | None = None
+
+    def handler(self, server: web.Server, **arguments: Any) -> LanedHandler:
+        """The ordinary handler, for what the lane leaves to it."""
+        self._handler = LanedHandler(server, **arguments)
+        return self._handler
+
+    def answer_at_once(self, data: bytes) -> bool:
+        """Whether these bytes were a request that the lane has answered; else nothing has happened."""
+        handler, transport = self._handler, self.transport
+        if (handler is not None and not handler.is_done) or self.paused or transport.is_closing():
+            return False
+        now, lane = time.time(), self._lane
+        said = self._said
+        if (
+            said is None
+            or not data.startswith(self._begin)
+            or not data.endswith(self._end)
+            or not said.permit.from_s <= now < said.permit.until_s
+            or lane.snapshot() is not said.snapshot
+        ):
+            said = self._read(data, now)
+            if said is None:
+                return False
+        if len(data) > lane.longest_bytes or not lane.answer(
+            transport, said, data[self._path_at : -len(self._end)].decode("latin-1"), now
+        ):
+            return False
+        if handler is not None:
+            handler.answered_elsewhere(lane.gate.now_s)
+        return True
+
     def _read(self, data: bytes, now: float) -> _Said | None:
         """What a request says, if it is plain. Where that holds for others too, it is remembered."""
         self._said = None
@@ -199,13 +190,10 @@ class LaneConnection(NamedRefusals):
         end = data[at:]
         if not data.startswith(b"GET /") or not end.startswith(b" HTTP/1.1\r\n"):
             return None
-        if end != self._block[0]:
-            self._block = (end, _plain_fields(end[len(b" HTTP/1.1") :]))
-        fields = self._block[1]
-        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
-        if fields is None or len(fields) >= self._lane.most_fields or not peer:
+        fields = _plain_fields(end[len(b" HTTP/1.1") :])
+        if fields is None or len(fields) >= self._lane.most_fields or self.client is NOBODY:
             return None
-        said = self._lane.said(data[len(b"GET ") : at].decode("latin-1"), fields, ipaddress.ip_address(peer[0]), now)
+        said = self._lane.said(data[len(b"GET ") : at].decode("latin-1"), fields, self.client, now)
         if said is None:
             return None
         self._end, self._path_at = end, len(b"GET ") + said.permit.path_at
@@ -307,9 +295,9 @@ class FastLane:
         if stored is None or not isinstance(stored.body, RamBody):
             return False
         metadata, body = stored.metadata, stored.body
-        head: _Head | None = metadata.rendered.get("fast lane")
+        head: LaneHead | None = metadata.rendered.get("fast lane")
         if head is None or head.site is not site:
-            head = metadata.rendered["fast lane"] = _Head(self._node, self._hidden, site, metadata, self._negative_ttl_s)
+            head = metadata.rendered["fast lane"] = LaneHead(self._node, self._hidden, site, metadata, self._negative_ttl_s)
         if not head.since <= now < head.until and not head.render(metadata.age_s(now), now):
             return False
         if said.rated and self.gate.rate_wait_s(said.client):  # the ordinary handler finds the same, and refuses
@@ -342,10 +330,11 @@ def _send(transport: asyncio.Transport, head: bytes, body: RamBody) -> None:
         send_pages(transport, whole, 0, body.size_bytes)
 
 
-def _plain_fields(block: bytes) -> dict[str, str] | None:
+@lru_cache(maxsize=BLOCKS_REMEMBERED)
+def _plain_fields(block: bytes) -> Mapping[str, str] | None:
     """The fields by name in lower case, if each is of a kind that cannot change the answer, is written in the one usual
     way, and stands there once; None otherwise, or when this is not exactly one header."""
-    if not block.endswith(b"\r\n\r\n"):
+    if not block.endswith(b"\r\n\r\n") or len(block) > LONGEST_REQUEST_BYTES:
         return None
     fields: dict[str, str] = {}
     for line in block[2:-4].split(b"\r\n"):
@@ -361,29 +350,3 @@ def _plain_fields(block: bytes) -> dict[str, str] | None:
 
 def _is_meaningless(name: str, value: str) -> bool:
     return name in _MEANINGLESS or name == "host" or (name == "connection" and value.lower() == "keep-alive")
-
-
-def _is_plain(metadata: Metadata) -> bool:
-    """Whether the header depends on the object alone: what aiohttp would add at the moment of sending is there already."""
-    fields = metadata.fields
-    return (
-        metadata.status == 200
-        and metadata.size_bytes > 0
-        and field(fields, "date") is not None
-        and not _ODD_PATH.search(metadata.key)
-        and not any(_UNSAFE.search(name + value) or not (name + value).isascii() for name, value in fields)
-    )
-
-
-def _parts(node: str, hidden: tuple[str, ...], site: Site, metadata: Metadata) -> tuple[bytes, bytes, bytes, bytes] | None:
-    status = CacheStatus(node, Outcome.HIT, ttl_s=_TTL)
-    fields: Fields = (
-        *hop_fields(metadata.fields, hidden, cors_fields(site), _AGE, node, status, _TRACE),
-        ("Accept-Ranges", "bytes"),
-        ("Content-Length", str(metadata.size_bytes)),
-    )
-    if field(fields, "content-type") is None:
-        fields = (*fields, ("Content-Type", "application/octet-stream"))  # as aiohttp does
-    text = "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in fields), "", ""]).encode("ascii")
-    parts = re.split(b"|".join(str(mark).encode() for mark in (_AGE, _TTL, _TRACE)), text)
-    return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else None

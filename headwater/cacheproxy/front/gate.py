@@ -48,6 +48,9 @@ class Watched(Protocol):
     def check(self, now_s: float) -> int:
         """Ends the connection when it is too slow. Returns the bytes that wait to be sent on it."""
 
+    def leave_if_idle(self) -> None:
+        """Ends the connection when no request of it is under way."""
+
 
 class Gate:
     """`now_s` is the loop's time at the last sweep: exact enough for connections, and free to read."""
@@ -57,6 +60,7 @@ class Gate:
         self.now_s = 0.0
         self.bytes_in_flight = 0
         self.leaving = False  # the node drains: each answer is its connection's last
+        self.emptied = asyncio.Event()  # while it drains: all connections have ended
         self._open: set[Watched] = set()
         self._of_client: dict[int, int] = {}
         self._exempt = tuple(limits.exempt)
@@ -92,6 +96,13 @@ class Gate:
         self._of_client[key] -= 1
         if not self._of_client[key]:
             del self._of_client[key]
+        if self.leaving and not self._open:
+            self.emptied.set()
+
+    def send_idle_away(self) -> None:
+        """The node ends."""
+        for connection in tuple(self._open):
+            connection.leave_if_idle()
 
     @property
     def full(self) -> bool:

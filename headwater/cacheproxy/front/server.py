@@ -7,12 +7,13 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from aiohttp import http_exceptions, web
 from aiohttp.http_parser import RawRequestMessage
 
-from headwater.cacheproxy.front.connection import GuardedConnection
+from headwater.cacheproxy.front.connection import AtOnce, GuardedConnection
 from headwater.cacheproxy.front.gate import Gate, Limit, reached
 from headwater.cacheproxy.metrics import REFUSALS
 from headwater.cacheproxy.roles import ClientAddress
@@ -73,8 +74,14 @@ class NamedRefusals(web.RequestHandler):
         return response
 
 
+class Lane(AtOnce, Protocol):
+    """A connection's way past the ordinary handler, which it makes itself, to know whether that is at work."""
+
+    def handler(self, server: web.Server, **arguments: Any) -> web.RequestHandler: ...
+
+
 class ProxyServer(web.Server):
-    """Makes a guarded connection for each client. `protocol` makes the HTTP protocol in it."""
+    """Makes a guarded connection for each client. `lane` makes its way past the ordinary handler, where there is one."""
 
     def __init__(
         self,
@@ -82,7 +89,7 @@ class ProxyServer(web.Server):
         gate: Gate,
         log: Log,
         on_unreadable: OnUnreadable,
-        protocol: Callable[..., web.RequestHandler] = NamedRefusals,
+        lane: Callable[[], Lane] | None = None,
     ) -> None:
         limits = gate.limits
         super().__init__(
@@ -103,21 +110,29 @@ class ProxyServer(web.Server):
         self.gate = gate
         self.on_unreadable = on_unreadable
         self._log = log
-        self._protocol = protocol
-        self._all_left = asyncio.Event()
+        self._lane = lane
 
     async def leave(self, linger_s: float) -> None:
         """From now on each answer says that it is its connection's last, so that no client meets a closed connection in the
         moment in which it asks. Returns when all clients have left, or after `linger_s`."""
         self.gate.leaving = True
-        if self.connections and linger_s:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_left.wait(), linger_s)
+        if linger_s:
+            await self._emptied(linger_s)
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        if self.gate.leaving and not set(self.connections) - {handler}:
-            self._all_left.set()
+    def pre_shutdown(self) -> None:
+        super().pre_shutdown()
+        self.gate.send_idle_away()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Running requests have `timeout` seconds to finish, and so has what was answered and is not sent yet."""
+        ends_at = self._loop.time() + (timeout or 0.0)
+        await super().shutdown(timeout)
+        await self._emptied(ends_at - self._loop.time())
+
+    async def _emptied(self, timeout_s: float) -> None:
+        if self.gate.connections and timeout_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.gate.emptied.wait(), timeout_s)
 
     def _request(
         self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
@@ -128,8 +143,10 @@ class ProxyServer(web.Server):
 
     def connection(self, client: ClientAddress | None = None) -> GuardedConnection:
         """The protocol of a new connection; `client` is its address when a balancer told it."""
-        inner: Any = self._protocol(self, loop=asyncio.get_running_loop(), **self._kwargs)
-        return GuardedConnection(inner, self.gate, self._log, client, getattr(inner, "answer_at_once", None))
+        lane = None if self._lane is None else self._lane()
+        make: Callable[..., asyncio.Protocol] = NamedRefusals if lane is None else lane.handler
+        make_inner = partial(make, self, loop=asyncio.get_running_loop(), **self._kwargs)
+        return GuardedConnection(make_inner, self.gate, self._log, client, lane)
 
 
 def guard_of(request: web.BaseRequest) -> GuardedConnection | None:

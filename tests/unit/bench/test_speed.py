@@ -46,12 +46,16 @@ def test_the_ratio_is_against_the_fastest_peer_that_made_no_errors_and_the_floor
 
 def test_the_page_says_of_each_goal_what_was_reached_and_what_bounds_it() -> None:
     found = {
-        name: Measured(100 * n, 1, 1, 1 / n, 0, 0.5, 9) for n, name in enumerate((*OURS, "nginx", "Floor", "Floor, aiohttp"), 1)
+        name: Measured(100 * n, 1, 1, 1 / n, 0, 0.5, 9)
+        for n, name in enumerate((*OURS, "nginx", "Floor", "Floor, aiohttp", "Floor, C"), 1)
     }
     besides = Besides(Added((1, 1), (2, 3), (4, 6), 9), Scaling(10, 11, 0.5), Woken(1, 19.5, 9, 40, 30))
     page = section({Case("10k", 64, False): found}, [], ["H2O: not installed"], besides, 1.0, 0.3)
-    assert "| Headwater: 10 KiB, plaintext, 64 connections | 1.3 | 0.33 **no** | 1.33 | 3.00 | 0.50 |" in page
-    assert "| Headwater, aiohttp path alone: 10 KiB, plaintext, 64 connections | 0.5 | 0.67 yes | 1.67 | 1.50 | 0.50 |" in page
+    assert "| Headwater: 10 KiB, plaintext, 64 connections | 1.3 | 0.33 **no** | 1.33 | 2.00 | 3.00 | 0.50 | 0.50 |" in page
+    assert (
+        "| Headwater, aiohttp path alone: 10 KiB, plaintext, 64 connections | 0.5 | 0.67 yes | 1.67 | 2.00 | 1.50 | 0.50 | 0.50 |"
+        in page
+    )
     assert "| **work of two to that of one** (goal at least 1.6) | 1.82 yes |" in page
     assert "- **the last** (goal at most 20): 19.5 ms" in page
     assert "- H2O: not installed" in page
