@@ -38,11 +38,11 @@ class RecentLines:
         self._next = 0
         self._lock = threading.Lock()
 
-    def add(self, lines: str) -> None:
-        """Whole lines, each with its end."""
+    def add(self, lines: str, count: int | None = None) -> None:
+        """Whole lines, each with its end; `count` of them, if the caller knows."""
         with self._lock:
             self._chunks.append((self._next, lines))
-            self._next += lines.count("\n")
+            self._next += lines.count("\n") if count is None else count
             self._chars += len(lines)
             while self._chars > self._kept_chars and len(self._chunks) > 1:
                 self._chars -= len(self._chunks.popleft()[1])

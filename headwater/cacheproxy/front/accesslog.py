@@ -84,7 +84,7 @@ class AccessLog:
         if not lines:
             return
         text = "".join(map(_text, lines))
-        ACCESS.add(text)
+        ACCESS.add(text, len(lines))
         if self._stream is None:
             return
         try:
