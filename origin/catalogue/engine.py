@@ -3,15 +3,20 @@
 On SQLite every transaction begins IMMEDIATE unless it is opened by `reading`: a transaction that reads first and writes
 later would otherwise fail at once with SQLITE_BUSY_SNAPSHOT when another process wrote between (https://sqlite.org/isolation.html),
 however long the busy timeout is. `synchronous=FULL` keeps what was acknowledged over a power cut as well as over a kill.
+
+Work is cancelled in the middle of a statement: when a node stops, a video is deleted, a lease is lost. Its connection is closed
+then, and a closed connection has ended its transaction (`_EndedWhenClosed`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
@@ -68,16 +73,39 @@ def catalogue_url(deployment: Deployment) -> URL:
 
 def catalogue_engine(url: URL, **options: Any) -> AsyncEngine:
     """An engine with this module's rules for transactions. The caller disposes it."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite:
+        options = {"connect_args": {"factory": _EndedWhenClosed}, **options}
     try:
         engine = create_async_engine(url, **options)
     except ModuleNotFoundError as error:
         raise CatalogueUnusable(
             f"the catalogue {url.render_as_string()} needs {error.name}: install headwater[postgres]."
         ) from error
-    if url.get_backend_name() == "sqlite":
+    if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+class _EndedWhenClosed(sqlite3.Connection):
+    """Closing it ends its statements. sqlite3 leaves one that has rows to give to whoever holds its cursor, the traceback of a
+    cancelled task say, and SQLite keeps such a connection, with its transaction, until that cursor is gone
+    (https://sqlite.org/c3ref/close.html): nobody else could write until then."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        cursor = super().cursor(*args, **options)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        while self._cursors:
+            self._cursors.pop().close()
+        super().close()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
