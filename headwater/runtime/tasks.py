@@ -21,6 +21,7 @@ class Supervised(AbstractAsyncContextManager["Supervised"]):
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -37,6 +38,9 @@ class Supervised(AbstractAsyncContextManager["Supervised"]):
                 return await work()
             except Exception:
                 TASK_FAILURES.labels(name).inc()
+                if self._leaving:  # an error while it gave things back: in place of the cancellation, which nobody repeats
+                    self._log.exception("task failed as it ended", task=name)
+                    return None
                 self._log.exception("task failed", task=name, restart_in_s=pause_s)
             if asyncio.get_running_loop().time() - started > LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
@@ -44,6 +48,7 @@ class Supervised(AbstractAsyncContextManager["Supervised"]):
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leaving = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
