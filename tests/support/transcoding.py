@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import structlog
+from distributed.utils import get_mp_context
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -115,5 +117,17 @@ async def transcoder(deployment: Deployment) -> AsyncIterator[None]:
     """The node's own main, in this process."""
     context = NodeContext("origin-transcoder", deployment, structlog.get_logger("test"))
     context.folder.mkdir(parents=True, exist_ok=True)
-    async with transcoder_node(context):
+    with forked_workers():
+        async with transcoder_node(context):
+            yield
+
+
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Dask's workers are forked from one process that has imported what they need: else each costs two seconds of processor time.
+
+    Transcoders that are processes of their own start theirs as they do for users.
+    """
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "origin.transcode.graph.workerprocess"])
         yield
