@@ -1,4 +1,5 @@
-"""From settings to stores."""
+"""From settings to stores. What speaks S3 is imported where a deployment has such a store: boto3 costs each process that imports
+it a tenth of a second and some megabytes."""
 
 from __future__ import annotations
 
@@ -13,8 +14,6 @@ from origin.objects.fileparts import FilePartStore
 from origin.objects.files import FileObjects
 from origin.objects.interface import TierStore
 from origin.objects.parts import PartStore
-from origin.objects.s3 import S3Objects
-from origin.objects.s3parts import LEAST_PART_BYTES, S3PartStore
 
 
 def open_store(store: Store, data: Path) -> TierStore:
@@ -23,6 +22,8 @@ def open_store(store: Store, data: Path) -> TierStore:
         case FileStore():
             return FileObjects(data / store.path)
         case S3Store():
+            from origin.objects.s3 import S3Objects
+
             return S3Objects(store)
 
 
@@ -33,6 +34,9 @@ def open_part_store(store: Store, deployment: Deployment) -> PartStore:
             secret = part_url_secret(deployment.data)
             return FilePartStore(FileObjects(deployment.data / store.path), deployment.origin.public_url, secret)
         case S3Store():
+            from origin.objects.s3 import S3Objects
+            from origin.objects.s3parts import LEAST_PART_BYTES, S3PartStore
+
             uploads = deployment.origin.uploads
             if min(uploads.part_size, uploads.min_part_size) < LEAST_PART_BYTES:
                 cure = "set origin.uploads.part_size and origin.uploads.min_part_size to 5 MiB or more"

@@ -6,7 +6,6 @@ from headwater.runtime.logs import Log
 from headwater.settings.deployment import Deployment
 from headwater.settings.origin import S3Store
 from origin.objects.interface import ObjectStoreFailed
-from origin.objects.s3probe import WITHOUT, probe
 
 
 def stores_of(deployment: Deployment) -> list[tuple[str, S3Store | None]]:
@@ -22,6 +21,8 @@ async def report_capabilities(deployment: Deployment, log: Log) -> None:
     for name, settings in stores_of(deployment):
         if settings is None:
             continue
+        from origin.objects.s3probe import WITHOUT, probe  # boto3, which local files do not need
+
         try:
             found = await probe(settings)
         except ObjectStoreFailed as error:
