@@ -83,13 +83,6 @@ def node_pids(config: Path) -> dict[str, int]:
     return found
 
 
-def until_gone(config: Path, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while node_pids(config):
-        assert time.monotonic() < deadline, f"still there: {node_pids(config)}"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     return lab_config(tmp_path, enrolled=True)
@@ -111,19 +104,26 @@ def test_a_demo_from_an_empty_folder_to_a_second_start_that_keeps_it(config: Pat
 
         a_second_one_on_the_same_data_is_refused(config, up)
         a_killed_node_is_started_again(config, up)
-
-        assert up.end(signal.SIGINT) == 0
-        assert node_pids(config) == {}
+        # Killed without a chance to stop its nodes, it takes them along; the next one waits for the last to end.
+        up.end(signal.SIGKILL)
 
     with running_up(config, "--demo") as up:
         assert up.until_said(r"^Watch: +(\S+)$")[1] == watch
         assert "transcoding" not in up.said
-        # Killed without a chance to stop its nodes, it takes them along; the next one waits for the last to end.
-        up.end(signal.SIGKILL)
+        assert up.end(signal.SIGINT) == 0
+        assert node_pids(config) == {}
     with running_up(config) as up:
-        assert up.until_said(r"^Watch: +(\S+)$")[1] == watch
+        up.until_said(r"^Starting")
+        until_one_is_there(config)
         assert up.end(signal.SIGTERM) == 0
-    until_gone(config)
+    assert node_pids(config) == {}
+
+
+def until_one_is_there(config: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not node_pids(config):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def a_second_one_on_the_same_data_is_refused(config: Path, up: Up) -> None:
