@@ -136,26 +136,37 @@ async def test_players_move_to_another_pop_when_theirs_is_drained_without_a_stal
         write()
         await until_told(playback["hls"], lambda manifest: manifest["PATHWAY-PRIORITY"][0] != ".")
         drained_at = {name: len(segment_hosts(visit)) for name, visit in visits.items()}
-        for name, visit in visits.items():
-            await until(lambda: segment_hosts(visit)[-1] == "127.0.2.1")  # noqa: B023 - waited for in this very turn
-            moved_at = await visit.look("picture.currentTime")
-            await visit.until(f"picture.currentTime > {moved_at + 4} || picture.error", 40)
-            assert await visit.look("picture.error") is None
-            assert await visit.look("stalls") == [], f"{name} stalled"
-            hosts = segment_hosts(visit)
-            # What was asked for before the player knew may still come from the old POP.
-            assert hosts[drained_at[name] :].count("127.0.1.1") <= 4, f"{name} stayed: {hosts}"
-            door = lab.deployment.dns.http
-            assert door is not None
-            asked = {urlsplit(url).netloc for url in visit.requests if "/steering." in url}
-            assert f"{door.listen}" in asked, "from the second one on they ask the door"
-        await ours.until("document.querySelector('[data-field=edge]').textContent === 'iad-1'")
-        at = await ours.look("picture.currentTime")
-        await until(lambda: segment_hosts(ours)[-1] == "127.0.2.1")
-        await ours.until(f"picture.currentTime > {at + 4} || picture.error", 40)
-        assert await ours.look("picture.error") is None
-        assert await ours.look("stalls") == [], "our own page stalled"
-        assert "Steered from fra-1 to iad-1" in await ours.page.inner_text("#delivery")
+        await asyncio.gather(
+            *(moves(lab, name, visit, drained_at[name]) for name, visit in visits.items()),
+            our_page_moves(ours),
+        )
+
+
+async def moves(lab: Lab, name: str, visit: Visit, asked_before: int) -> None:
+    await until(lambda: segment_hosts(visit)[-1] == "127.0.2.1")
+    await plays_on(name, visit)
+    hosts = segment_hosts(visit)
+    # What was asked for before the player knew may still come from the old POP.
+    assert hosts[asked_before:].count("127.0.1.1") <= 4, f"{name} stayed: {hosts}"
+    door = lab.deployment.dns.http
+    assert door is not None
+    asked = {urlsplit(url).netloc for url in visit.requests if "/steering." in url}
+    assert f"{door.listen}" in asked, "from the second one on they ask the door"
+
+
+async def our_page_moves(visit: Visit) -> None:
+    await visit.until("document.querySelector('[data-field=edge]').textContent === 'iad-1'")
+    await until(lambda: segment_hosts(visit)[-1] == "127.0.2.1")
+    await plays_on("our own page", visit)
+    assert "Steered from fra-1 to iad-1" in await visit.page.inner_text("#delivery")
+
+
+async def plays_on(name: str, visit: Visit) -> None:
+    """From where it is now, and without a stall so far."""
+    at = await visit.look("picture.currentTime")
+    await visit.until(f"picture.currentTime > {at + 4} || picture.error", 40)
+    assert await visit.look("picture.error") is None
+    assert await visit.look("stalls") == [], f"{name} stalled"
 
 
 async def open_watch_page(visit: Visit, lab: Lab, video_id: str) -> None:
