@@ -22,6 +22,8 @@ async def test_a_video_plays_from_its_start_while_it_grows_and_ends_at_its_end(b
 
     def held_back(content: JsonObject) -> None:
         ladder = [{"height": 144, "max_bitrate_kbps": 200}, {"height": 240, "max_bitrate_kbps": 400}]
+        content["pops"] = {"fra": content["pops"]["fra"]}
+        content["shields"] = {"shield-1": content["shields"]["shield-1"]}
         content["origin"]["transcode"] |= {"ladder": ladder, "preset": "ultrafast", "first_height": 240, "ffmpeg": held.program}
 
     (tmp_path / "lab").mkdir()

@@ -68,7 +68,7 @@ async def until_underway(at: Studio, video_id: VideoId) -> None:
 
 async def test_a_killed_transcoder_leaves_no_process_and_the_next_one_goes_on(tmp_path: Path) -> None:
     config = slow_config(tmp_path)
-    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=24)
+    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=12)
     log = tmp_path / "log"
     async with studio(load_deployment(config)) as at:
         video_id = await at.upload(VIDEO, clip)
@@ -90,7 +90,7 @@ async def test_a_killed_transcoder_leaves_no_process_and_the_next_one_goes_on(tm
         out = await at.export(video_id, tmp_path / "out")
     decoded = decode(out / "master.m3u8")
     assert decoded.clean, decoded.complaints
-    assert [len(times) for times in decoded.video] == [600, 600]
+    assert [len(times) for times in decoded.video] == [300, 300]
     found = [file for file in out.rglob("segment_*.m4s") if file.read_bytes()[12:16] == MARK]
     assert len(found) == marked, "what was encoded before the kill is not encoded again"
 
@@ -107,7 +107,7 @@ def mark_outputs(work: Path, shown: Path) -> int:
 
 
 async def test_a_killed_workers_task_runs_again_and_the_video_is_made(deployment: Deployment, tmp_path: Path) -> None:
-    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=16)
+    clip = await asyncio.to_thread(make_clip, tmp_path / "clip.mp4", seconds=8)
     settings = quick(deployment, preset="veryfast", range_segments=1)
     async with studio(settings) as at, transcoder(settings):
         video_id = await at.upload(VIDEO, clip)
