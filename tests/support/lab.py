@@ -138,7 +138,7 @@ class Lab:
 
     async def logged(self, node: str, is_it: Callable[[JsonObject], object]) -> JsonObject:
         """The first line of a node's access log for which `is_it(line)`, as soon as it is written."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 for line in self.access_log(node):
                     if is_it(line):

@@ -84,7 +84,7 @@ async def test_orders_reach_enrolled_processes_and_caches_ask_each_other_by_cert
             status, text = await command(lab, "enrol", "revoke", "iad-1")
             assert (status, "refused from now on" in text) == (0, True), text
             said = log_files(lab.deployment.data, "iad-1").service
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while "certificate-revoked" not in said.read_text():  # noqa: ASYNC110 - another process's log
                     await asyncio.sleep(0.05)
                 for number in itertools.count():

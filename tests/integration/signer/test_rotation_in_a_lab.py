@@ -31,7 +31,7 @@ async def types(lab: Lab, *words: str) -> str:
 
 async def answer_when(lab: Lab, url: str, status: int) -> httpx.Response:
     """The edge's answer as soon as its status is the one expected: news of keys takes a moment."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             answer = await lab.http.get(url)
             if answer.status_code == status:

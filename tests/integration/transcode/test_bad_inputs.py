@@ -163,7 +163,7 @@ async def test_a_bad_upload_fails_with_its_reason_and_nothing_published(deployme
         assert failed.error.startswith("damaged: ")
         assert len(failed.error.splitlines()) > 1, "with the tool's last lines"
         work = at.deployment.data / "nodes" / "origin-transcoder" / "work"
-        async with asyncio.timeout(10):  # removed once the ledger has the result
+        async with asyncio.timeout(30):  # removed once the ledger has the result
             while any(work.iterdir()):  # noqa: ASYNC110  # the file system tells nobody
                 await asyncio.sleep(0.01)
     assert value("headwater_transcode_videos_total", outcome="damaged") == counted + 1
