@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from headwater.rules.fields import Fields, directives, field
-from headwater.rules.httpdate import parse_http_date
+from headwater.rules.httpdate import format_http_date, parse_http_date
 from headwater.rules.structured import parse_dictionary
 
 # RFC 9110 section 15.1: statuses that may be stored without an explicit lifetime.
@@ -54,6 +54,11 @@ class Lifetime:
     stale_while_revalidate_s: float
     stale_if_error_s: float
     stale_forbidden: bool = False
+
+
+def dated(fields: Fields, received: float) -> Fields:
+    """RFC 9110 section 6.6.1: a recipient with a clock adds the Date that a response came without."""
+    return fields if field(fields, "date") is not None else (*fields, ("Date", format_http_date(received)))
 
 
 def response_control(fields: Fields) -> tuple[Control, bool]:

@@ -86,11 +86,11 @@ def header(status: str, *lines: str) -> bytes:
     return ("\r\n".join([f"HTTP/1.1 {status}", *lines]) + "\r\n\r\n").encode()
 
 
-def serving(body: bytes, *lines: str, etag: str = '"v1"') -> Script:
+def serving(body: bytes, *lines: str, etag: str = '"v1"', fresh_s: int = 60) -> Script:
     """Serves `body` whole or from the offset asked for, if the validator still holds."""
 
     async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        common = (f"ETag: {etag}", "Cache-Control: max-age=60", *lines)
+        common = (f"ETag: {etag}", f"Cache-Control: max-age={fresh_s}", *lines)
         if asked.fields.get("if-none-match") == etag:
             writer.write(header("304 Not Modified", *common))
         elif asked.offset and asked.fields.get("if-range", etag) == etag:

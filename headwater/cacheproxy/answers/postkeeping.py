@@ -10,8 +10,7 @@ from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.store import Store
 from headwater.rules.fields import Fields, end_to_end
 from headwater.rules.fields import field as value_of
-from headwater.rules.freshness import Storability, has_explicit_lifetime, storability, stored_fields
-from headwater.rules.httpdate import format_http_date
+from headwater.rules.freshness import Storability, dated, has_explicit_lifetime, storability, stored_fields
 from headwater.rules.purging import Coverage
 
 
@@ -51,9 +50,7 @@ class PostKeeping:
         if self._given_up or not self.answer.ended or not self.answer.framed or not self.store.share.owns(self.key):
             return
         now, body = time.time(), b"".join(self._chunks)
-        fields = end_to_end(self.answer.fields)
-        if value_of(fields, "date") is None:
-            fields = (*fields, ("Date", format_http_date(now)))
+        fields = dated(end_to_end(self.answer.fields), now)
         if self.store.purges.of_fill(self.key, fields, self.accounted) is Coverage.GONE:
             return
         fields = stored_fields(fields)

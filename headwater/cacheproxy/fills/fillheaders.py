@@ -14,8 +14,7 @@ from headwater.rules.cachestatus import Outcome
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, directives, end_to_end, field, without
 from headwater.rules.fill import FillTrouble, HeaderArrived
-from headwater.rules.freshness import Storability, corrected_initial_age, lifetime, storability
-from headwater.rules.httpdate import format_http_date
+from headwater.rules.freshness import Storability, corrected_initial_age, dated, lifetime, storability
 from headwater.rules.ranges import parse_content_range
 from headwater.rules.slices import SlicePolicy, Version, begins_slices, is_strong
 
@@ -40,9 +39,7 @@ def noted_header(answer: ParentAnswer, parent: Parent, order: FillOrder, asked_a
     """The answer as followers see it. A part that was asked for on the way to the whole stands for the whole (RFC 9110 section
     15.3.7: its fields are those that a 200 would have had)."""
     now = time.time()
-    fields = without(end_to_end(answer.fields), (OUTCOME_FIELD,))
-    if field(fields, "date") is None:  # RFC 9110 section 6.6.1: a recipient with a clock adds it
-        fields = (*fields, ("Date", format_http_date(now)))
+    fields = dated(without(end_to_end(answer.fields), (OUTCOME_FIELD,)), now)
     status, size = answer.status, answer.length
     part = parse_content_range(field(fields, "content-range")) if status == 206 else None
     if part is not None:

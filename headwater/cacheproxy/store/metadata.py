@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, field, merged
-from headwater.rules.freshness import Lifetime, corrected_initial_age, lifetime
+from headwater.rules.freshness import Lifetime, corrected_initial_age, dated, lifetime
 from headwater.rules.purging import tags_of
 from headwater.rules.slices import Version
 
@@ -86,10 +86,15 @@ class Metadata:
         return corrected_initial_age(self.fields, self.request_time, self.response_time)
 
     def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
-        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew."""
+        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew, from the 304's Date, if it has none
+        from its arrival: under its old Date the object would never be fresh again."""
         kept = tuple((name, value) for name, value in self.fields if name.lower() != "age")
         return replace(
-            self, fields=merged(kept, fields), request_time=request_time, response_time=response_time, stale_since=None
+            self,
+            fields=merged(kept, dated(fields, response_time)),
+            request_time=request_time,
+            response_time=response_time,
+            stale_since=None,
         )
 
     def to_json(self) -> bytes:

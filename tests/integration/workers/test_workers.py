@@ -25,6 +25,7 @@ from tests.support.scriptedparent import Asked, ScriptedParent, header, scripted
 from tests.support.waiting import until
 
 EDGE = "fra-1"
+LONG_S = 3600  # no object ends within a test, however slow the machine
 BODY = os.urandom(300_000)
 SLICE, LARGE = 64 * 1024, os.urandom(40 * 64 * 1024 + 77)
 SLICES = {"above": "400 KiB", "size": "64 KiB"}
@@ -64,7 +65,7 @@ class Node:
 
 @asynccontextmanager
 async def node_of(workers: int, folder: Path, **cache: str) -> AsyncIterator[Node]:
-    async with scripted_parent(serving(BODY)) as parent:
+    async with scripted_parent(serving(BODY, fresh_s=LONG_S)) as parent:
 
         def changes(content: dict[str, Any]) -> None:
             edge = content["pops"]["fra"]["edges"][EDGE]
@@ -88,7 +89,7 @@ async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def node(running: Node) -> Node:
-    running.parent.script = serving(BODY)
+    running.parent.script = serving(BODY, fresh_s=LONG_S)
     running.parent.asked.clear()
     return running
 

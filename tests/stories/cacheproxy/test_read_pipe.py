@@ -90,6 +90,21 @@ async def test_a_stale_object_is_confirmed_by_its_validator(deployment: Deployme
         assert len(parent.asked) == 2
 
 
+async def test_a_confirmation_without_a_date_makes_an_old_object_fresh_again(deployment: Deployment, tmp_path: Path) -> None:
+    """Kept under its first Date, it would be asked for at every request from its first lifetime's end on."""
+    async with (
+        scripted_parent(serving(BODY, "Date: Mon, 01 Jan 2024 00:00:00 GMT")) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge,
+    ):
+        await edge.get(PATH)
+        await edge.settled()
+        parent.script = serving(BODY)
+        assert "fwd-status=304" in (await edge.get(PATH))[1]["cache-status"]
+        for _ in range(3):
+            assert "hit" in (await edge.get(PATH))[1]["cache-status"]
+        assert len(parent.asked) == 2
+
+
 async def test_an_object_that_arrives_stale_is_served_after_each_confirmation(deployment: Deployment, tmp_path: Path) -> None:
     async with (
         scripted_parent(serving(BODY, "Age: 100")) as parent,
