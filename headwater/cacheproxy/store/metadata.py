@@ -86,7 +86,7 @@ class Metadata:
         return corrected_initial_age(self.fields, self.request_time, self.response_time)
 
     def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
-        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew, from the 304's Date, or its arrival
+        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew, from the 304's Date, or arrival
         where it has none: under its old Date the object would never be fresh again."""
         kept = tuple((name, value) for name, value in self.fields if name.lower() != "age")
         return replace(
