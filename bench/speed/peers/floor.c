@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,16 +87,18 @@ static void wait_for(struct connection *one, int writable) {
   epoll_ctl(epoll, EPOLL_CTL_MOD, one->socket, &event);
 }
 
-static void go_on(struct connection *one) {
+/* Whether the connection goes on. */
+static int go_on(struct connection *one) {
   while (one->sent < one->answer->size) {
     ssize_t count = send_some(one);
     if (count < 0) {
       if (errno == EAGAIN) wait_for(one, 1);
-      return;
+      return errno == EAGAIN;
     }
     one->sent += count;
   }
   wait_for(one, 0);
+  return 1;
 }
 
 /* Every request of a connection is taken for the same as its first. Whether the connection goes on. */
@@ -108,8 +111,7 @@ static int read_request(struct connection *one) {
     if (count > 4 && !strncmp(request + 4, answers[known].path, strlen(answers[known].path))) one->answer = &answers[known];
   if (!one->answer) return 0;
   one->sent = 0;
-  go_on(one);
-  return 1;
+  return go_on(one);
 }
 
 static void accept_one(int listener) {
@@ -124,6 +126,7 @@ static void accept_one(int listener) {
 
 int main(int count, char **arguments) {
   if (count != 3) return 2;
+  signal(SIGPIPE, SIG_IGN); /* sendfile has no flag for it */
   paged_from = atol(arguments[2]);
   read_bodies();
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
@@ -140,9 +143,10 @@ int main(int count, char **arguments) {
       struct connection *one = events[number].data.ptr;
       if (!one) {
         accept_one(listener);
-      } else if ((events[number].events & EPOLLOUT) && one->answer && one->sent < one->answer->size) {
-        go_on(one);
-      } else if (events[number].events & EPOLLIN && !read_request(one)) {
+        continue;
+      }
+      int unsent = one->answer && one->sent < one->answer->size;
+      if (unsent ? !go_on(one) : !read_request(one)) {
         close(one->socket);
         free(one);
       }
