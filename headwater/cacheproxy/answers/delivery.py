@@ -14,7 +14,7 @@ from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fills.parents import OUTCOME_FIELD, ParentAnswer, ParentTrouble
 from headwater.cacheproxy.metrics import CUT_OFF
 from headwater.cacheproxy.roles import Site
-from headwater.cacheproxy.store.rambody import PAGED_FROM_BYTES, Pages, RamBody
+from headwater.cacheproxy.store.rambody import PAGED_FROM_BYTES, RamBody
 from headwater.cacheproxy.store.spool import SpoolBroken
 from headwater.cacheproxy.store.store import BodyUnreadable
 from headwater.rules.bodyplan import (
@@ -227,12 +227,12 @@ async def _send_from_memory(
     exchange: Exchange, status: int, fields: Fields, body: RamBody, first: int, last: int
 ) -> web.StreamResponse:
     length = last - first + 1
-    whole = body.pages_or_data() if length >= PAGED_FROM_BYTES and sends_pages(exchange.request.transport) else None
-    if not isinstance(whole, Pages):
-        if whole is None and length == body.size_bytes:
-            whole = body.data
-        part = body.part(first, last) if whole is None else whole[first : last + 1]
+    if length < PAGED_FROM_BYTES or not sends_pages(exchange.request.transport):
+        part = body.data if length == body.size_bytes else body.part(first, last)
         return await _send_small(exchange, status, fields, part)
+    whole = body.pages_or_data()
+    if isinstance(whole, bytes):
+        return await _send_small(exchange, status, fields, whole[first : last + 1])
     sending = Sending(exchange.request, status, fields, length)
     exchange.header_sent(status)
     sending.give_pages(whole, first, length)
