@@ -21,6 +21,8 @@ Law
     - A slice is of the version that was asked for, or it fails: `disproved` then says that a parent had another
       version or gave no parts, so that the object cannot go on in slices.
     - An end state is final; later events change nothing and command nothing.
+    - A slice of which a client had its part is fetched to its end; a fill that nobody waits for any more is not, unless most
+      is in.
     - When followers leave and a parent fails in the same moment, leaving wins: nobody is there to resume for.
 
 Rejected: asking two parents at once for one fill (doubles the load on the tier that is in trouble).
@@ -107,7 +109,9 @@ class ParentFailed:
 
 @dataclass(frozen=True, slots=True)
 class FollowersGone:
-    """No client follows the fill any more."""
+    """No client follows the fill any more; `served`: one of them had every byte that it asked for."""
+
+    served: bool = False
 
 
 FillEvent = HeaderArrived | BytesArrived | BodyEnded | ParentFailed | FollowersGone
@@ -200,8 +204,8 @@ class FillMachine:
                 return self._on_end(digest_holds)
             case ParentFailed(trouble):
                 return self._ask_next(trouble)
-            case FollowersGone():
-                return self._on_alone()
+            case FollowersGone(served):
+                return self._on_alone(served)
 
     def _on_header(self, event: HeaderArrived) -> list[FillCommand]:
         if event.trouble is not None and event.trouble is not FillTrouble.NO_PARENT:
@@ -291,7 +295,10 @@ class FillMachine:
             return self._end(FillState.CUT_OFF, FillTrouble.DIGEST)
         return self._end(FillState.COMPLETE)
 
-    def _on_alone(self) -> list[FillCommand]:
+    def _on_alone(self, served: bool) -> list[FillCommand]:
+        """A slice is asked for to be kept, also for those who want a part of it: a client that had its part has not given up."""
+        if self.wanted is not None and served:
+            return []
         most_is_in = self.size is not None and self.received >= self.keep_filling_from * self.size
         if self.header is not None and most_is_in:
             return []

@@ -21,15 +21,16 @@ def _set() -> asyncio.Event:
 
 @dataclass(slots=True)
 class RangedSite:
-    """`free` cleared keeps bodies back (headers go out); `breaks_at` is the byte of the whole at which connections are closed;
-    `fields` go into every answer. `sent_bytes` are body bytes written, `open` the bodies under way, `open_at_most` the most
-    of them at a time."""
+    """`free` cleared keeps bodies back from the byte `held_from` of the whole (headers go out); `breaks_at` is the byte of the
+    whole at which connections are closed; `fields` go into every answer. `sent_bytes` are body bytes written, `open` the bodies
+    under way, `open_at_most` the most of them at a time."""
 
     body: bytes
     etag: str = '"v1"'
     fields: tuple[str, ...] = ("Cache-Control: max-age=60", "Accept-Ranges: bytes")
     gives_ranges: bool = True
     breaks_at: int | None = None
+    held_from: int = 0
     sent_bytes: int = 0
     open: int = 0
     open_at_most: int = 0
@@ -76,9 +77,10 @@ class RangedSite:
         self.open_at_most = max(self.open_at_most, self.open)
         try:
             await writer.drain()
-            await self.free.wait()
             for start in range(first, last + 1, CHUNK_BYTES):
                 end = min(start + CHUNK_BYTES, last + 1)
+                if end > self.held_from:
+                    await self.free.wait()
                 if self.breaks_at is not None and start <= self.breaks_at < end:
                     writer.write(body[start : self.breaks_at])
                     await writer.drain()

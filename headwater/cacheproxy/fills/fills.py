@@ -94,6 +94,7 @@ class Fill:
         self.decided = asyncio.Event()
         self.header: FillHeader | None = None
         self.followers = 0
+        self.served = False  # a client had all that it wanted of it
         self.forgotten = False  # invalidated while it ran: those who follow get it, nobody after them does
         self.task: asyncio.Task[None] | None = None
         self._client = client
@@ -156,7 +157,7 @@ class Fill:
             self.followers -= 1
             self.spool.leave()
             if self.followers == 0:
-                if not self.machine.ended and self.machine.on(FollowersGone()) and self.task is not None:
+                if not self.machine.ended and self.machine.on(FollowersGone(self.served)) and self.task is not None:
                     self.task.cancel()
                 if self.machine.ended and (self.task is None or self.task.done()):
                     self.spool.close()

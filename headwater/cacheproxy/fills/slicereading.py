@@ -148,6 +148,7 @@ class SliceReader:
         try:
             async for chunk in taken.fill.spool.read(first, last):
                 yield chunk
+            taken.fill.served = True
         except SpoolBroken:
             raise await self._failure(taken.fill) from None
 

@@ -169,6 +169,19 @@ async def test_a_client_that_leaves_costs_no_more_than_what_is_on_its_way(deploy
         assert (await edge.get(PATH))[2] == BODY
 
 
+async def test_a_slice_of_which_a_client_had_its_part_is_fetched_to_its_end(deployment: Deployment, tmp_path: Path) -> None:
+    """Else whoever wants its next bytes asks for it again."""
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        site.free.clear()
+        site.held_from = 2 * SLICE + SLICE // 4
+        assert (await edge.get(PATH, Range=f"bytes={2 * SLICE}-{2 * SLICE + 19}"))[2] == BODY[2 * SLICE : 2 * SLICE + 20]
+        await until(lambda: not any(fill.followers for fill in edge.proxy.fills._shared.values()))
+        site.free.set()
+        await edge.settled()
+        assert (await edge.get(PATH, Range=f"bytes={2 * SLICE}-{3 * SLICE - 1}"))[2] == BODY[2 * SLICE : 3 * SLICE]
+        assert len(site.asked) == 1
+
+
 async def test_a_thousand_clients_of_one_slice_cost_one_question(deployment: Deployment, tmp_path: Path) -> None:
     async with edge_before(deployment, tmp_path, stall_timeout="60 s") as (edge, site):
         site.free.clear()

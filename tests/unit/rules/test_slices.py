@@ -14,6 +14,7 @@ from headwater.rules.fill import (
     BodyEnded,
     BytesArrived,
     End,
+    FillCommand,
     FillEvent,
     FillMachine,
     FillState,
@@ -141,6 +142,15 @@ def test_a_slice_is_asked_for_by_its_bytes_and_resumed_inside_them() -> None:
     assert fill.on(BodyEnded(None)) == [End(FillState.COMPLETE)]
 
 
+@pytest.mark.parametrize(("served", "commands"), [(True, []), (False, [End(FillState.CANCELLED)])])
+def test_a_slice_goes_on_without_followers_where_one_had_its_part(served: bool, commands: list[FillCommand]) -> None:
+    fill = slice_fill()
+    fill.start()
+    fill.on(answer(10))
+    fill.on(BytesArrived(4))
+    assert fill.on(FollowersGone(served)) == commands
+
+
 OTHERS = [
     (answer(10, etag='"v2"'), FillTrouble.CHANGED, True),
     (answer(10, size=36), FillTrouble.CHANGED, True),
@@ -184,7 +194,7 @@ EVENTS = st.one_of(
     st.builds(BytesArrived, st.integers(1, 6)),
     st.builds(BodyEnded, st.sampled_from([None, True, False])),
     st.builds(ParentFailed, st.sampled_from(FillTrouble)),
-    st.just(FollowersGone()),
+    st.builds(FollowersGone, st.booleans()),
 )
 
 
