@@ -69,13 +69,13 @@ class EdgeRole:
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1:
             raise Refused(400, "host_missing", "exactly one Host field was expected (RFC 9112 section 3.2)")
+        path = _split(target)[1]
+        for site in self._sites_at(hosts[0], snapshot):
+            if path.startswith(site.settings.paths):
+                return site
         host = host_name(hosts[0])
         if host is None:
             raise Refused(400, "host_malformed", "the Host field is no host name or address with an optional port")
-        path = _presented(request, target).path
-        for name, settings in snapshot.deployment.properties.items():
-            if path.startswith(settings.paths) and (host in self._own_hosts or covers(settings.hosts, host)):
-                return Site(name, settings)
         if host in self._own_hosts or any(covers(one.hosts, host) for one in snapshot.deployment.properties.values()):
             raise Refused(404, "path_unknown", "no property of this CDN has such a path")
         raise Refused(421, "host_unknown", f"{host[:80]!r} is not served here")
@@ -177,11 +177,17 @@ def _reach(prefix: str, path: str, site: Site, sites: tuple[Site, ...]) -> str:
     return prefix
 
 
-def _presented(request: web.BaseRequest, target: Target) -> _Presented:
-    """Path form first (`/{grant}/videos/...`), then the query, then the cookie."""
+def _split(target: Target) -> tuple[str | None, str]:
+    """(grant in the path form, `/{grant}/videos/...`, if it is that; path of the object)."""
     first, slash, rest = target.path[1:].partition("/")
-    if slash and looks_like_token(first):
-        return _Presented(first, f"/{rest}")
+    return (first, f"/{rest}") if slash and looks_like_token(first) else (None, target.path)
+
+
+def _presented(request: web.BaseRequest, target: Target) -> _Presented:
+    """Path form first, then the query, then the cookie."""
+    token, path = _split(target)
+    if token is not None:
+        return _Presented(token, path)
     for pair in target.query.split("&"):
         name, _, value = pair.partition("=")
         if name == GRANT_QUERY:

@@ -73,11 +73,10 @@ def parse_target(raw: str) -> Target:
     path = _ESCAPE.sub(_normal_escape, path)
     if _OVERLONG.search(path):
         raise BadTarget(TargetRefusal.BAD_ESCAPE, "the path holds an overlong form of a character (RFC 3629 section 3)")
-    segments = path.split("/")[1:]
     # Some servers drop parameters (`;...`, RFC 3986 section 3.3) before they resolve dots.
-    if "/." in path and any(segment.partition(";")[0] in (".", "..") for segment in segments):
+    if "/." in path and any(segment.partition(";")[0] in (".", "..") for segment in path.split("/")):
         raise BadTarget(TargetRefusal.DOT_SEGMENT, "the path holds a '.' or '..' segment")
-    if any(not segment for segment in segments[:-1]):
+    if "//" in path:
         raise BadTarget(TargetRefusal.EMPTY_SEGMENT, "the path holds an empty segment ('//')")
     return Target(path, query)
 

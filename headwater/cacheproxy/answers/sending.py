@@ -22,7 +22,7 @@ from headwater.runtime.httpsite import SERVER_NAME
 
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size a copy behind the header costs less than a second buffer
 _BODILESS: Final = frozenset((204, 304))
-_FORBIDDEN: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; would split the header
+_FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # RFC 9110 section 5.5; of \r and \n, those are counted
 _PHRASES: Final = {int(status): status.phrase for status in http.HTTPStatus}
 
 
@@ -106,10 +106,10 @@ class Sending:
             lines.append("Connection: close")
         elif self._keeps_connection and version < HttpVersion11:
             lines.append("Connection: keep-alive")
-        text = "\n".join(lines)
-        if _FORBIDDEN.search(text.replace("\n", "")) or text.count("\n") != len(lines) - 1:
+        text = "\r\n".join(lines) + "\r\n\r\n"
+        ends = len(lines) + 1
+        if text.count("\r") != ends or text.count("\n") != ends or _FORBIDDEN.search(text):
             raise ValueError("a header field has a control character in it")
-        text = text.replace("\n", "\r\n") + "\r\n\r\n"
         try:
             return text.encode("latin-1")  # as parents' fields were read: the same bytes go on
         except UnicodeEncodeError:

@@ -55,7 +55,7 @@ class AccessLog:
         self._flush_due: asyncio.TimerHandle | None = None
 
     def write(self, exchange: Exchange) -> None:
-        self.append(_encode_line(_line(exchange, self._tier)))
+        self.append(_encode_answer(_values(exchange, self._tier)))
 
     def unreadable(self, node: str) -> Callable[[web.BaseRequest, int, str], None]:
         """Writes the line of a request that could not be parsed: of what came, only its address is known."""
@@ -164,9 +164,20 @@ _NAMES: Final = (
 )
 
 
-def _line(exchange: Exchange, tier: str) -> dict[str, object]:
+_ANSWER: Final = "{" + ",".join(f'"{name}":%s' for name in _NAMES) + "}\n"
+
+
+def _encode_answer(values: tuple[object, ...]) -> str:
+    """The line of _NAMES with these values, which are plain: as `_encode` of each, without a call for each."""
+    return _ANSWER % tuple(
+        ["null" if value is None else _quoted(value) if isinstance(value, str) else repr(value) for value in values]
+    )
+
+
+def _values(exchange: Exchange, tier: str) -> tuple[object, ...]:
+    """What the access log says of an answer, in the order of _NAMES."""
     headers = exchange.request.headers
-    values = (
+    return (
         _time_text(exchange.now),
         exchange.node,
         tier,
@@ -188,4 +199,3 @@ def _line(exchange: Exchange, tier: str) -> dict[str, object]:
         round((time.perf_counter() - exchange.started) * 1000, 3),
         headers.get("User-Agent"),
     )
-    return dict(zip(_NAMES, values, strict=True))
