@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -75,7 +76,7 @@ class GuardedConnection(asyncio.Protocol):
         self._transport = transport
         if self._told is None:
             peer = transport.get_extra_info("peername")
-            self.client = ipaddress.ip_address(peer[0].partition("%")[0]) if peer else NOBODY
+            self.client = _address(peer[0]) if peer else NOBODY
         self._idle_since = self._gate.now_s = asyncio.get_running_loop().time()
         limit = self._gate.enter(self)
         if self._gate.full:
@@ -238,6 +239,12 @@ class GuardedConnection(asyncio.Protocol):
     def _note(self, reason: str) -> None:
         if self._gate.worth_logging(reason):
             self._log.info("connection refused", reason=reason, client=str(self.client))
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ClientAddress:
+    """Of a peer, whose zone (RFC 4007) is a matter of this machine. A client opens several connections."""
+    return ipaddress.ip_address(text.partition("%")[0])
 
 
 class ToldPeer:

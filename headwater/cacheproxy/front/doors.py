@@ -34,7 +34,11 @@ from headwater.settings.units import Address
 
 _ENTER_S: Final = 1.0  # how long a node that drains waits for handshakes
 _PAUSE_S: Final = 0.1  # after a failed accept: out of file descriptors, which pass
-_ACCEPTED_AT_ONCE: Final = 16  # where no other worker waits for them too; more would keep the connections that there are waiting
+# How many newcomers come in before those who are here are looked at again: a share of these, so that a turn is about as long for
+# the ones as for the others. Fewer, and of a crowd that comes at once the last wait while the first ask again and again.
+_NEWCOMERS_SHARE: Final = 1 / 4
+_NEWCOMERS_AT_LEAST: Final = 16
+_NEWCOMERS_AT_MOST: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +111,11 @@ class _Entrance:
         self._paused: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Of several workers each takes one connection whenever its loop comes round to it: a busy one takes fewer."""
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(1 if self._door.listener is not None else _ACCEPTED_AT_ONCE):
+        for _ in range(self._at_once()):
             try:
                 connection, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -132,6 +135,11 @@ class _Entrance:
             task = loop.create_task(entering)
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)
+
+    def _at_once(self) -> int:
+        """Of several workers each takes one by one until it has a few: a busy one comes round less often, and takes fewer."""
+        least = _NEWCOMERS_AT_LEAST if self._door.listener is None else 1
+        return min(_NEWCOMERS_AT_MOST, max(least, int(self._server.gate.connections * _NEWCOMERS_SHARE)))
 
     async def close(self) -> None:
         """Accepts nothing any more; what was accepted comes in, if it does so soon."""

@@ -45,6 +45,7 @@ from headwater.settings.snapshot import Snapshot
 LONGEST_REQUEST_BYTES: Final = 4096
 COUNTED_TOGETHER: Final = 512
 BLOCKS_REMEMBERED: Final = 256  # headers that were read: players of one make send the same one
+LINES_REMEMBERED: Final = 1024  # of the access log: a player opens several connections
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
 _NEVER: Final = b"\0"  # no request begins so
 
@@ -238,6 +239,7 @@ class FastLane:
         self._hidden = hidden_fields(role.tier)
         self._store = store
         self._access_log = access_log
+        self._line = lru_cache(maxsize=LINES_REMEMBERED)(self._line_of)
         self._negative_ttl_s = negative_ttl_s
         self._hits = tally_of(Outcome.HIT.value, 2)
         self._unused = store.ahead.unused
@@ -266,6 +268,13 @@ class FastLane:
         permit = None if "?" in target or "#" in target else self._role.recall(target, host, snapshot, client, now)
         if permit is None:
             return None
+        line = self._line(client, host, permit.asker, permit.session, fields.get("user-agent"))
+        return _Said(permit, snapshot, client, self.gate.is_rated(client), permit.asker is not None, line)
+
+    def _line_of(
+        self, client: ClientAddress, host: str, asker: str | None, session: str | None, user_agent: str | None
+    ) -> tuple[str, ...]:
+        """The lines of the access log about hits that are asked for so."""
         known = {
             "node": self._node,
             "client": str(client),
@@ -273,13 +282,11 @@ class FastLane:
             "host": host,
             "status": 200,
             "outcome": Outcome.HIT.value,
-            "asker": permit.asker,
-            "session": permit.session,
-            "user_agent": fields.get("user-agent"),
+            "asker": asker,
+            "session": session,
+            "user_agent": user_agent,
         }
-        return _Said(
-            permit, snapshot, client, self.gate.is_rated(client), permit.asker is not None, self._access_log.line_around(known)
-        )
+        return self._access_log.line_around(known)
 
     def answer(self, transport: asyncio.Transport, said: _Said, path: str, now: float) -> bool:
         """Answers a plain GET for `path` when that is a whole hit; else False, and nothing has happened."""

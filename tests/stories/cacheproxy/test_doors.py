@@ -35,6 +35,7 @@ from tests.support.certificates import authority
 from tests.support.proxies import RunningEdge, running_edge
 from tests.support.rawhttp import Answer, answers, exchange
 from tests.support.scriptedparent import scripted_parent, serving
+from tests.support.waiting import until
 
 GET = b"GET /a HTTP/1.1\r\nHost: www.test\r\nConnection: close\r\n\r\n"
 LOG = structlog.get_logger()
@@ -318,3 +319,20 @@ async def test_a_parent_with_tls_is_asked_over_it_and_shown_this_nodes_certifica
             await client.ask(Parent("shield-2", "http://127.0.0.1:1", secure_url=f"https://{address}"), "/a", ())
     assert seen[0] == ((("commonName", "fra-1"),),)
     listening.close()
+
+
+async def test_of_a_crowd_that_comes_at_once_nobody_waits_for_those_who_ask_again_and_again(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """In each turn of the loop whoever is in may have asked anew, so it is turns that the others wait for."""
+    crowd = 1000
+    async with edge_with(deployment, tmp_path, Door(listen(deployment))) as edge:
+        clients = [socket.create_connection((edge.address.host, edge.address.port)) for _ in range(crowd)]
+        turns = 0
+        while edge.gate.connections < crowd:
+            await asyncio.sleep(0)
+            turns += 1
+            assert turns < 40, f"only {edge.gate.connections} are in"
+        for client in clients:
+            client.close()
+        await until(lambda: edge.gate.connections == 0)
