@@ -33,6 +33,12 @@ SCHEDULER_SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.admin.tick.limit": "30s",
+    # What Dask looks at all the time for its dashboard, which nobody opens here: it takes more than all else of an idle origin.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.active-memory-manager.start": False,  # no result lies at two workers
 }
 
 
