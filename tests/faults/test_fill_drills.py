@@ -7,9 +7,11 @@ import os
 import socket
 import struct
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import aiohttp
@@ -210,6 +212,22 @@ async def test_a_parent_may_die_at_any_byte(
         await edge.settled()
         assert (await ask(edge)).body == SMALL
         assert (len(first.asked), len(second.asked)) == (1, 1), "it was stored"
+
+
+@pytest.mark.parametrize("framing", [with_length, in_chunks, without_length])
+async def test_a_body_with_a_digest_has_all_its_bytes_when_its_parent_dies(
+    deployment: Deployment, tmp_path: Path, framing: Framing
+) -> None:
+    """Its last bytes are held back until the digest is known to hold: which are the last, where no length was told?"""
+    digest = f"Repr-Digest: sha-256=:{b64encode(sha256(SMALL).digest()).decode()}:"
+    dying = Dying(100_000, framing, "reset", f'ETag: "v1"\r\n{digest}')
+    async with running_before_two(deployment, tmp_path, dying.script, serving(SMALL)) as (edge, _, second):
+        dying.edge = edge
+        answer = await ask(edge)
+        assert (len(answer.body), answer.body == SMALL, answer.cut_off) == (len(SMALL), True, False)
+        assert second.asked[0].offset == 100_000
+        await edge.settled()
+        assert (await ask(edge)).body == SMALL
 
 
 @pytest.mark.parametrize("framing", [with_length, in_chunks])

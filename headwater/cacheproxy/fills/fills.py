@@ -6,13 +6,13 @@ The loop carries out commands and reports events; what to do about them is decid
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Protocol
 
+from headwater.cacheproxy.fills.digestcheck import DigestCheck
 from headwater.cacheproxy.fills.fillheaders import digest_of, header_event, noted_header, sliced_version
 from headwater.cacheproxy.fills.fillorders import FillHeader, FillOrder
 from headwater.cacheproxy.fills.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
@@ -121,8 +121,7 @@ class Fill:
         self._accounted = order.stale.accounted if order.stale else store.purges.sequence
         if accounted is not None:
             self._accounted = accounted
-        self._digest: bytes | None = None
-        self._hash = hashlib.sha256()
+        self._check = DigestCheck()
 
     @property
     def open_to_newcomers(self) -> bool:
@@ -263,15 +262,14 @@ class Fill:
         """The first usable header is the one that all followers see."""
         if self.order.piece is not None:
             self.header = replace(header, fields=self.order.piece.fields, fresh=True)
-            self._digest = digest_of(answer.fields, "content-digest") if answer.status == 206 else None
+            self._check = DigestCheck(digest_of(answer.fields, "content-digest") if answer.status == 206 else None)
             return
         self.header = header
-        self._digest = digest_of(header.fields, "repr-digest") if header.status == 200 else None
+        self._check = DigestCheck(digest_of(header.fields, "repr-digest") if header.status == 200 else None)
 
     async def _receive(self) -> list[FillCommand]:
-        """Reads the body until the machine wants something. The last bytes are held back until the digest is known to hold."""
+        """Reads the body until the machine wants something."""
         assert self._answer is not None
-        held = b""
         try:
             async for chunk in self._answer.body():
                 if self.order.piece is not None:
@@ -284,19 +282,16 @@ class Fill:
                     skipped = min(self._skip, len(chunk))
                     self._skip -= skipped
                     chunk = chunk[skipped:]
-                if self._digest is not None:
-                    self._hash.update(chunk)
-                    size = self.machine.size
-                    held, chunk = (chunk, held) if size is None or self.machine.received >= size else (b"", held + chunk)
-                if chunk:
-                    await self.spool.append(chunk)
+                size = self.machine.size
+                if passed := self._check.feed(chunk, is_last=None if size is None else self.machine.received >= size):
+                    await self.spool.append(passed)
                 if self.order.piece is not None and self.machine.received == self.machine.size:
                     break  # the answer may be one for the whole object, of which this slice is the beginning
         except ParentTrouble as error:
             if self.machine.size is None or self.machine.received < self.machine.size:
                 return self._failed(error)  # else every byte came before the connection broke
-        digest_holds = None if self._digest is None else self._hash.digest() == self._digest
-        if digest_holds is not False and held:
+        digest_holds, held = self._check.end()
+        if held:
             await self.spool.append(held)
         commands = self.machine.on(BodyEnded(digest_holds))
         if self.machine.state is not FillState.COMPLETE:
