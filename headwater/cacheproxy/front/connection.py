@@ -39,13 +39,33 @@ class AtOnce(Protocol):
         """Whether these bytes were a request that is answered now; else nothing has happened."""
 
 
+class Inner(Protocol):
+    """The HTTP protocol, as its connection sees it."""
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether what comes next belongs to a header: no request is read that waits, is handled or has a body to come."""
+
+    def connection_made(self, transport: Any) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool | None: ...
+
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
 class GuardedConnection(asyncio.Protocol):
     """`make_inner` makes the HTTP protocol, once a request comes that `lane` does not answer; `client` is the address that a
     balancer told, if one stands in front."""
 
     def __init__(
         self,
-        make_inner: Callable[[], asyncio.Protocol],
+        make_inner: Callable[[], Inner],
         gate: Gate,
         log: Log,
         client: ClientAddress | None = None,
@@ -53,7 +73,7 @@ class GuardedConnection(asyncio.Protocol):
     ) -> None:
         self.client: ClientAddress = client or NOBODY
         self._make_inner = make_inner
-        self._inner: asyncio.Protocol | None = None
+        self._inner: Inner | None = None
         self._lane = lane
         self._gate = gate
         self._log = log
@@ -101,16 +121,16 @@ class GuardedConnection(asyncio.Protocol):
                 self._refuse(400, "proxy_header_unexpected", "a PROXY header of an address that is no balancer of this node")
                 return
         self._received += len(data)
-        if self._request is None:
+        inner = self._inner or self._begin_inner()
+        if inner.awaits_request:
             if self._header_since is None:
                 self._header_since, self._header_bytes = self._gate.now_s, 0
             self._header_bytes += len(data)
             if self._header_bytes - len(data) > self._gate.limits.header:  # what came before was no whole header
                 self._refuse(431, reached(Limit.HEADER), f"no whole header in {self._gate.limits.header} bytes")
                 return
-        inner = self._inner or self._begin_inner()
         inner.data_received(data)
-        if data.endswith(b"\r\n\r\n"):  # a whole header: for answers that no handler gives, `begun` is never called
+        if not inner.awaits_request:  # a whole header: for answers that no handler gives, `begun` is never called
             self._header_since, self._idle_since = None, self._gate.now_s
 
     def eof_received(self) -> bool | None:
@@ -224,7 +244,7 @@ class GuardedConnection(asyncio.Protocol):
         """The transport as the lane and the inner protocol see it."""
         return self._transport if self._told is None else ToldPeer(self._transport, self.client)
 
-    def _begin_inner(self) -> asyncio.Protocol:
+    def _begin_inner(self) -> Inner:
         inner = self._inner = self._make_inner()
         inner.connection_made(self._seen)
         if self._paused:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from aiohttp import http_exceptions, web
 from aiohttp.http_parser import RawRequestMessage
 
-from headwater.cacheproxy.front.connection import AtOnce, GuardedConnection
+from headwater.cacheproxy.front.connection import AtOnce, GuardedConnection, Inner
 from headwater.cacheproxy.front.gate import Gate, Limit, reached
 from headwater.cacheproxy.metrics import REFUSALS
 from headwater.cacheproxy.roles import ClientAddress
@@ -56,6 +56,11 @@ class NamedRefusals(web.RequestHandler):
 
     __slots__ = ()
 
+    @property
+    def awaits_request(self) -> bool:
+        waits = self._waiter is not None and not self._waiter.done()
+        return not self._messages and (waits or not self._request_count)
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
@@ -77,7 +82,7 @@ class NamedRefusals(web.RequestHandler):
 class Lane(AtOnce, Protocol):
     """A connection's way past the ordinary handler, which it makes itself, to know whether that is at work."""
 
-    def handler(self, server: web.Server, **arguments: Any) -> web.RequestHandler: ...
+    def handler(self, server: web.Server, **arguments: Any) -> Inner: ...
 
 
 class ProxyServer(web.Server):
@@ -144,7 +149,7 @@ class ProxyServer(web.Server):
     def connection(self, client: ClientAddress | None = None) -> GuardedConnection:
         """The protocol of a new connection; `client` is its address when a balancer told it."""
         lane = None if self._lane is None else self._lane()
-        make: Callable[..., asyncio.Protocol] = NamedRefusals if lane is None else lane.handler
+        make: Callable[..., Inner] = NamedRefusals if lane is None else lane.handler
         make_inner = partial(make, self, loop=asyncio.get_running_loop(), **self._kwargs)
         return GuardedConnection(make_inner, self.gate, self._log, client, lane)
 
