@@ -25,7 +25,7 @@ from headwater.cacheproxy.store.store import Store
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import directives, end_to_end, field
 from headwater.rules.fill import FillTrouble
-from headwater.rules.requesttarget import BadTarget, parse_target
+from headwater.rules.requesttarget import parse_target
 
 # RFC 9110 section 9.2.1; every other method may change something (RFC 9111 section 4.4 counts unknown ones in).
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"))
@@ -165,12 +165,12 @@ def _key_named(exchange: Exchange, answer: ParentAnswer, name: str) -> str | Non
     value = field(answer.fields, name)
     if value is None:
         return None
-    reference = urlsplit(urljoin(base, value))
-    if reference.netloc != urlsplit(base).netloc:
-        return None
     try:
+        reference = urlsplit(urljoin(base, value))
+        if reference.netloc != urlsplit(base).netloc:
+            return None
         target = parse_target(f"{reference.path}?{reference.query}" if reference.query else reference.path)
-    except BadTarget:
+    except ValueError:  # BadTarget among them: whatever it says, it is no object of ours
         return None
     return f"{exchange.site.name}{target.path}{'?' + target.query if target.query else ''}"
 

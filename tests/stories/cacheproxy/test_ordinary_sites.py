@@ -183,3 +183,11 @@ async def test_a_204_is_stored_like_any_other(deployment: Deployment, tmp_path: 
             await edge.settled()
         assert "hit" in fields["cache-status"]
         assert len(parent.asked) == 1
+
+
+async def test_a_location_that_is_no_reference_invalidates_nothing_and_passes(deployment: Deployment, tmp_path: Path) -> None:
+    async with (
+        site(deployment, tmp_path, answering("Location: http://[oops", status="303 See Other")) as (_, edge),
+        edge.client.post(edge.url("/a"), data=b"", allow_redirects=False) as response,
+    ):
+        assert (response.status, response.headers["Location"]) == (303, "http://[oops")
