@@ -60,3 +60,23 @@ async def test_a_body_that_nobody_wants_is_no_header_of_the_next_request(deploym
         assert b"HTTP/1.1 4" not in received
         assert value("headwater_limits_reached_total", limit="header_too_long") == before
         writer.close()
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(deployment: Deployment, tmp_path: Path) -> None:
+    async with before_a_site(deployment, tmp_path) as (parent, edge):
+        reader, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+        writer.write(post("/a", 4, "Expect: 100-continue"))
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"body" + LAST)
+        got = answers(await asyncio.wait_for(reader.read(), 10))
+        assert [answer.status for answer in got] == [200, 200]
+        assert parent.requests[0].body == b"body"
+        writer.close()
+
+
+async def test_a_client_that_is_refused_is_not_asked_for_its_body(deployment: Deployment, tmp_path: Path) -> None:
+    async with before_a_site(deployment, tmp_path) as (_, edge):
+        reader, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+        writer.write(post("/a/../b", 4, "Expect: 100-continue"))
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 400 ")
+        writer.close()

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -108,7 +109,7 @@ class Passing:
         exchange.outcome, exchange.parent = Outcome.PASS, parent.name
         fields = (*client_fields(exchange), *hop_fields(exchange, self._token, parents))
         path = key.removeprefix(exchange.site.name)
-        body = _body_of(exchange.request)
+        body = _body_of(exchange)
         asked_at, accounted = time.time(), self._store.purges.sequence
         try:
             answer = await self._client.ask(
@@ -175,5 +176,13 @@ def _key_named(exchange: Exchange, answer: ParentAnswer, name: str) -> str | Non
     return f"{exchange.site.name}{target.path}{'?' + target.query if target.query else ''}"
 
 
-def _body_of(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
-    return request.content.iter_any() if request.can_read_body else None
+def _body_of(exchange: Exchange) -> AsyncIterator[bytes] | None:
+    return _body(exchange) if exchange.request.can_read_body else None
+
+
+async def _body(exchange: Exchange) -> AsyncIterator[bytes]:
+    """A client may wait to be asked for it (RFC 9110 section 10.1.1); that is done when the parent takes it."""
+    if (field(exchange.fields, "expect") or "").lower() == "100-continue":
+        exchange.forward_interim(HTTPStatus.CONTINUE, ())
+    async for chunk in exchange.request.content.iter_any():
+        yield chunk
