@@ -28,6 +28,7 @@ from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, dec
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
+FOLLOWED_AT_MOST: Final = 2  # fills that turn out to be about other variants of the URL; then comes one of the request's own
 
 # Makes the order for an exchange's object, given the stale copy that a 304 would confirm.
 Ordering = Callable[[Exchange, str, Metadata | None], FillOrder]
@@ -105,20 +106,22 @@ class Answering:
             with suppress(Refused):  # overloaded: the next client asks
                 self._fills.start(self._order(exchange, key, stored.metadata))
 
-    async def _fill(self, exchange: Exchange, key: str, stale: Stored | None) -> web.StreamResponse | None:
+    async def _fill(self, exchange: Exchange, key: str, stale: Stored | None, followed: int = 0) -> web.StreamResponse | None:
         """Follows the running fill of the object, or leads a new one. None: a 304 renewed the stored object."""
-        running = self._fills.running(key)
+        running = self._fills.running(key) if followed < FOLLOWED_AT_MOST else None
         fill = running or self._fills.start(self._order(exchange, key, stale.metadata if stale else None))
         leads = running is None
         # A HEAD wants no body, so it does not follow: what it started is filled for whoever asks next.
         with nullcontext() if exchange.method == "HEAD" else fill.followed():
             await fill.decided.wait()
-            if fill.header is None:
+            if fill.header is None and not _confirms_another(fill, stale):
                 return await self._without_header(exchange, fill, stale)
-            if leads or _suits(fill, exchange):
+            if fill.header is not None and (leads or _suits(fill, exchange)):
                 led = fill.header.outcome or (Outcome.MISS if stale is None else Outcome.REVALIDATED)
                 outcome = led if leads else Outcome.COLLAPSED
                 return await self._deliver_fill(exchange, fill, outcome)
+        if fill.header is None:
+            return await self._fill(exchange, key, stale, followed + 1)
         return await self._go_alone(exchange, key)
 
     async def _go_alone(self, exchange: Exchange, key: str) -> web.StreamResponse | None:
@@ -165,6 +168,12 @@ def asked_control(exchange: Exchange) -> Control:
     if control is None and "no-cache" in directives(field(exchange.fields, "pragma")):
         return {"no-cache": None}
     return directives(control)
+
+
+def _confirms_another(fill: Fill, stale: Stored | None) -> bool:
+    """Whether a parent has confirmed another variant of the URL than `stale`, of which nothing is known by that."""
+    confirmed = fill.order.stale if fill.machine.state is FillState.CONFIRMED else None
+    return confirmed is not None and stale is not None and confirmed.key != stale.metadata.key
 
 
 def _suits(fill: Fill, exchange: Exchange) -> bool:

@@ -14,6 +14,7 @@ from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Property
 from tests.support.proxies import RunningEdge, running_edge
 from tests.support.scriptedparent import Asked, Script, ScriptedParent, header, scripted_parent
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -191,3 +192,35 @@ async def test_a_location_that_is_no_reference_invalidates_nothing_and_passes(de
         edge.client.post(edge.url("/a"), data=b"", allow_redirects=False) as response,
     ):
         assert (response.status, response.headers["Location"]) == (303, "http://[oops")
+
+
+async def test_a_stale_variant_is_asked_about_though_another_one_was_confirmed(deployment: Deployment, tmp_path: Path) -> None:
+    kinds = [f"kind-{number}" for number in range(8)]
+    version, gates = 1, asyncio.Semaphore(100)
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        kind = asked.fields["x-kind"]
+        # The first one never changes: of the others the parent has another version later.
+        tag = f'"{kind}-{1 if kind == kinds[0] else version}"'
+        common = ("Cache-Control: max-age=0", "Vary: X-Kind", f"ETag: {tag}")
+        async with gates:
+            if asked.fields.get("if-none-match") == tag:
+                writer.write(header("304 Not Modified", *common))
+            else:
+                writer.write(header("200 OK", *common, f"Content-Length: {len(tag)}") + tag.encode())
+            await writer.drain()
+
+    async with site(deployment, tmp_path, script) as (parent, edge):
+        for kind in kinds:
+            assert (await edge.get("/a", X_Kind=kind))[2] == f'"{kind}-1"'.encode()
+            await edge.settled()
+        version, gates = 2, asyncio.Semaphore(0)
+        asking = [asyncio.create_task(edge.get("/a", X_Kind=kinds[0]))]
+        await until(lambda: len(parent.asked) == len(kinds) + 1)
+        asking += [asyncio.create_task(edge.get("/a", X_Kind=kind)) for kind in kinds[1:] for _ in range(2)]
+        await until(lambda: edge.followers("site/a") == len(asking))
+        for _ in range(100):
+            gates.release()
+        got = [(await one)[::2] for one in asking]
+        assert got[0] == (200, b'"kind-0-1"')
+        assert got[1:] == [(200, f'"{kind}-2"'.encode()) for kind in kinds[1:] for _ in range(2)]
