@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from headwater.rules.conditionals import parse_etags
 from headwater.rules.fields import Fields, field, merged
-from headwater.rules.freshness import Lifetime, corrected_initial_age, dated, lifetime
+from headwater.rules.freshness import Lifetime, corrected_initial_age, dated, lifetime, stored_fields
 from headwater.rules.purging import tags_of
 from headwater.rules.slices import Version
 
@@ -86,12 +86,12 @@ class Metadata:
         return corrected_initial_age(self.fields, self.request_time, self.response_time)
 
     def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
-        """The same body under the fields of a 304 (RFC 9111 section 3.2). Its Age counts anew, from the 304's Date, or arrival
-        where it has none: under its old Date the object would never be fresh again."""
+        """The same body under the fields of a 304, as far as they may be kept (RFC 9111 section 3.2). Its Age counts anew, from
+        the 304's Date, or arrival where it has none: under its old Date the object would never be fresh again."""
         kept = tuple((name, value) for name, value in self.fields if name.lower() != "age")
         return replace(
             self,
-            fields=merged(kept, dated(fields, response_time)),
+            fields=stored_fields(merged(kept, dated(fields, response_time))),
             request_time=request_time,
             response_time=response_time,
             stale_since=None,

@@ -224,3 +224,23 @@ async def test_a_stale_variant_is_asked_about_though_another_one_was_confirmed(d
         got = [(await one)[::2] for one in asking]
         assert got[0] == (200, b'"kind-0-1"')
         assert got[1:] == [(200, f'"{kind}-2"'.encode()) for kind in kinds[1:] for _ in range(2)]
+
+
+@pytest.mark.parametrize("directive", ["private", "no-cache"])
+async def test_a_field_that_is_one_clients_alone_is_not_kept_of_a_confirmation_either(
+    deployment: Deployment, tmp_path: Path, directive: str
+) -> None:
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        fields = (f'Cache-Control: max-age=60, {directive}="Set-Cookie"', "Set-Cookie: a=b", 'ETag: "v1"')
+        if asked.fields.get("if-none-match") == '"v1"':
+            writer.write(header("304 Not Modified", *fields))
+        else:
+            writer.write(header("200 OK", *fields, "Content-Length: 2") + b"ok")
+        await writer.drain()
+
+    async with site(deployment, tmp_path, script) as (parent, edge):
+        assert "set-cookie" in (await edge.get("/a"))[1]
+        await edge.settled()
+        assert (await edge.get("/a", Cache_Control="no-cache"))[0] == 200
+        assert parent.asked[-1].fields["if-none-match"] == '"v1"'
+        assert "set-cookie" not in (await edge.get("/a"))[1]
