@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -24,7 +25,7 @@ from headwater.rules.bodyplan import plan_body
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import directives, field
 from headwater.rules.fill import FillState
-from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, decide_reuse, usable_on_error
+from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, decide_reuse, stored_fields, usable_on_error
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
@@ -147,6 +148,8 @@ class Answering:
     async def _deliver_fill(self, exchange: Exchange, fill: Fill, outcome: Outcome) -> web.StreamResponse | None:
         header = fill.header
         assert header is not None
+        if outcome is Outcome.COLLAPSED:  # a fill that others join is shared as what is stored is
+            header = replace(header, fields=stored_fields(header.fields))
         if fill.head is not None:
             return await self._slices.respond_begun(exchange, fill.head, header, outcome)
         exchange.outcome = outcome

@@ -244,3 +244,22 @@ async def test_a_field_that_is_one_clients_alone_is_not_kept_of_a_confirmation_e
         assert (await edge.get("/a", Cache_Control="no-cache"))[0] == 200
         assert parent.asked[-1].fields["if-none-match"] == '"v1"'
         assert "set-cookie" not in (await edge.get("/a"))[1]
+
+
+async def test_followers_do_not_get_a_field_that_is_the_leaders_alone(deployment: Deployment, tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        fields = ('Cache-Control: max-age=60, private="Set-Cookie"', "Set-Cookie: a=b", "Content-Length: 2")
+        writer.write(header("200 OK", *fields) + b"ok")
+        await writer.drain()
+
+    async with site(deployment, tmp_path, script) as (parent, edge):
+        asking = [asyncio.create_task(edge.get("/a")) for _ in range(3)]
+        await until(lambda: edge.followers("site/a") == 3)
+        release.set()
+        got = [await one for one in asking]
+        assert [body for _, _, body in got] == [b"ok"] * 3
+        assert sum("set-cookie" in fields for _, fields, _ in got) == 1
+        assert len(parent.asked) == 1
