@@ -29,7 +29,7 @@ from headwater.cacheproxy.store.metadata import HEAD_STATUS, Metadata
 from headwater.cacheproxy.store.spool import Spool
 from headwater.cacheproxy.store.store import Store
 from headwater.cacheproxy.store.variants import Variants
-from headwater.rules.fields import end_to_end
+from headwater.rules.fields import end_to_end, field
 from headwater.rules.fill import (
     Announce,
     Ask,
@@ -45,7 +45,7 @@ from headwater.rules.fill import (
     ParentFailed,
     Skip,
 )
-from headwater.rules.freshness import Storability, stored_fields
+from headwater.rules.freshness import Storability, storability, stored_fields
 from headwater.rules.purging import Coverage
 from headwater.rules.slices import Version, WantedSlice
 from headwater.runtime.logs import Log
@@ -56,7 +56,8 @@ SAME_PARENT_PAUSE_S: Final = 0.25
 # Followers first: a thread that writes to disk competes with the answers for the interpreter. One turn gives them the bytes, in
 # the next one these are on their way.
 TURNS_OF_FOLLOWERS: Final = 2
-_BAD_ENDS: Final = frozenset((FillState.REFUSED, FillState.CUT_OFF, FillState.CANCELLED))
+# Ends after which there is nothing to follow: the next one to ask begins anew, or finds in the store what was confirmed.
+_NOTHING_TO_FOLLOW: Final = frozenset((FillState.CONFIRMED, FillState.REFUSED, FillState.CUT_OFF, FillState.CANCELLED))
 
 
 class Registry(Protocol):
@@ -127,7 +128,7 @@ class Fill:
     def open_to_newcomers(self) -> bool:
         """Whether a request that arrives now may follow. Once the header is there only a fresh answer may be taken: to
         those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
-        if self.machine.state in _BAD_ENDS or self.spool.passing or self.purged is not Coverage.KEPT:
+        if self.machine.state in _NOTHING_TO_FOLLOW or self.spool.passing or self.purged is not Coverage.KEPT:
             return False
         return self.header is None or (self.shareable and self.header.fresh)
 
@@ -393,10 +394,20 @@ class Fill:
         return None
 
     async def _confirm(self) -> None:
-        """The stored body counts as just fetched; followers look it up again."""
-        assert self.order.stale is not None
-        assert self._answer is not None
-        self._store.confirm(self.order.stale.confirmed(end_to_end(self._answer.fields), self._asked_at, time.time()))
+        """The stored body counts as just fetched, and followers look it up again; under terms that forbid to keep it, it is gone
+        instead, and they ask for it anew."""
+        stale, answer, now = self.order.stale, self._answer, time.time()
+        assert stale is not None
+        assert answer is not None
+        renewed = stale.confirmed(end_to_end(answer.fields), self._asked_at, now)
+        status, authorized = 200 if stale.is_head else stale.status, field(self.order.asked, "authorization") is not None
+        terms = storability(status, renewed.fields, self._settings.negative_ttl, now, authorized=authorized)
+        if terms is Storability.STORABLE:
+            self._store.confirm(renewed)
+            return
+        FILL_DISCARDED.labels(terms).inc()
+        await self._store.discard(stale.key)
+        await self._leave_stale(None)
 
     def _failed(self, error: ParentTrouble) -> list[FillCommand]:
         if self._asked is not None:

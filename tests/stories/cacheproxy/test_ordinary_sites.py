@@ -263,3 +263,31 @@ async def test_followers_do_not_get_a_field_that_is_the_leaders_alone(deployment
         assert [body for _, _, body in got] == [b"ok"] * 3
         assert sum("set-cookie" in fields for _, fields, _ in got) == 1
         assert len(parent.asked) == 1
+
+
+@pytest.mark.parametrize("control", ["private, max-age=60", "no-store"])
+async def test_an_object_whose_confirmation_forbids_to_share_it_is_shared_no_more(
+    deployment: Deployment, tmp_path: Path, control: str
+) -> None:
+    shared = True
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        terms = "max-age=60" if shared else control
+        common = (f"Cache-Control: {terms}", 'ETag: "v1"', "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT")
+        if asked.fields.get("if-none-match") == '"v1"':
+            writer.write(header("304 Not Modified", *common))
+        else:
+            writer.write(header("200 OK", *common, "Content-Length: 2") + b"ok")
+        await writer.drain()
+
+    async with site(deployment, tmp_path, script) as (parent, edge):
+        await edge.get("/a")
+        await edge.settled()
+        shared = False
+        for _ in range(3):
+            status, fields, body = await edge.get("/a", Cache_Control="no-cache")
+            assert (status, body, fields["cache-control"]) == (200, b"ok", control)
+            await edge.settled()
+        before = len(parent.asked)
+        assert "hit" not in (await edge.get("/a"))[1]["cache-status"]
+        assert len(parent.asked) == before + 1
