@@ -403,7 +403,7 @@ class Fill:
         status, authorized = 200 if stale.is_head else stale.status, field(self.order.asked, "authorization") is not None
         terms = storability(status, renewed.fields, self._settings.negative_ttl, now, authorized=authorized)
         if terms is Storability.STORABLE:
-            self._store.confirm(renewed)
+            self._store.confirm(stale, renewed)
             return
         FILL_DISCARDED.labels(terms).inc()
         await self._store.discard(stale.key)

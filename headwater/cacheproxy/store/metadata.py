@@ -85,6 +85,14 @@ class Metadata:
     def _initial_age_s(self) -> float:
         return corrected_initial_age(self.fields, self.request_time, self.response_time)
 
+    def is_of_body_of(self, other: Metadata) -> bool:
+        """Whether both describe the same bytes, however their freshness differs."""
+        return self._body == other._body
+
+    @property
+    def _body(self) -> tuple[object, ...]:
+        return self.status, self.size_bytes, self.total_bytes, self.slice_bytes, self.etag, self.last_modified
+
     def confirmed(self, fields: Fields, request_time: float, response_time: float) -> Metadata:
         """The same body under the fields of a 304, as far as they may be kept (RFC 9111 section 3.2). Its Age counts anew, from
         the 304's Date, or arrival where it has none: under its old Date the object would never be fresh again."""

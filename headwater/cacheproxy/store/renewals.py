@@ -71,8 +71,7 @@ class Renewals:
         renewed = self._latest.get(stored.key)
         if renewed is None or renewed.response_time <= stored.response_time:
             return stored
-        same = (renewed.status, renewed.size_bytes, renewed.etag, renewed.last_modified)
-        return renewed if same == (stored.status, stored.size_bytes, stored.etag, stored.last_modified) else stored
+        return renewed if renewed.is_of_body_of(stored) else stored
 
     async def close(self) -> None:
         """Writes what is not written yet."""

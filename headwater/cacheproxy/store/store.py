@@ -233,12 +233,15 @@ class Store:
         on_disk = await asyncio.to_thread(self.disk.write, metadata, [body])
         return in_ram or on_disk
 
-    def confirm(self, metadata: Metadata) -> None:
-        """Takes the metadata that a 304 renewed. It is written down a moment later, so that a restart need not ask again."""
-        stored = self._ram.get(metadata.key)
+    def confirm(self, stale: Metadata, renewed: Metadata) -> None:
+        """Takes what a 304 renewed of `stale`, unless another body came meanwhile. It is written down a moment later, so that a
+        restart need not ask again."""
+        stored = self._ram.get(stale.key)
         if stored is not None:
-            self._keep_in_ram(Stored(metadata, stored.body))
-        self._renewals.note(metadata)
+            if not stored.metadata.is_of_body_of(stale):
+                return
+            self._keep_in_ram(Stored(renewed, stored.body))
+        self._renewals.note(renewed)
 
     def reserve_ram(self, count: int) -> bool:
         """Sets memory aside for a fill, giving up objects as it must."""

@@ -291,3 +291,36 @@ async def test_an_object_whose_confirmation_forbids_to_share_it_is_shared_no_mor
         before = len(parent.asked)
         assert "hit" not in (await edge.get("/a"))[1]["cache-status"]
         assert len(parent.asked) == before + 1
+
+
+async def test_a_late_confirmation_of_what_was_replaced_meanwhile_changes_nothing(deployment: Deployment, tmp_path: Path) -> None:
+    version, confirm = 1, asyncio.Event()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        common = ("Cache-Control: max-age=60", f'ETag: "{version}"')
+        if asked.line.startswith("POST"):
+            writer.write(header("204 No Content"))
+        elif "if-none-match" in asked.fields:
+            await confirm.wait()
+            writer.write(header("304 Not Modified", "Cache-Control: max-age=60", 'ETag: "1"'))
+        else:
+            body = b"x" * version
+            writer.write(header("200 OK", *common, f"Content-Length: {len(body)}") + body)
+        await writer.drain()
+
+    async with site(deployment, tmp_path, script) as (parent, edge):
+        assert (await edge.get("/a"))[2] == b"x"
+        await edge.settled()
+        asking = asyncio.create_task(edge.get("/a", Cache_Control="no-cache"))
+        await until(lambda: len(parent.asked) == 2)
+        version = 2
+        async with edge.client.post(edge.url("/a"), data=b"") as response:
+            assert response.status == 204
+        assert (await edge.get("/a"))[2] == b"xx"
+        await until(lambda: edge.proxy.fills.under_way == 1)
+        confirm.set()
+        await asking
+        await edge.settled()
+        for fields in ({}, {"X_Y": "past the fast lane"}):
+            _, said, body = await edge.get("/a", **fields)
+            assert (said["etag"], said["content-length"], body) == ('"2"', "2", b"xx")
