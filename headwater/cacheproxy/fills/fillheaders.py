@@ -54,7 +54,7 @@ def noted_header(answer: ParentAnswer, parent: Parent, order: FillOrder, asked_a
         storability=storability(status, fields, negative_ttl_s, now, authorized=authorized),
         request_time=asked_at,
         response_time=now,
-        fresh=lifetime(status, fields, negative_ttl_s, now).fresh_s > corrected_initial_age(fields, asked_at, now),
+        fresh_until=now + lifetime(status, fields, negative_ttl_s, now).fresh_s - corrected_initial_age(fields, asked_at, now),
         outcome=Outcome(answer.of_owner(OUTCOME_FIELD) or Outcome.MISS) if parent.socket else None,
     )
 

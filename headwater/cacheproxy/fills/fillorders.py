@@ -40,7 +40,7 @@ class FillOrder:
 
 @dataclass(frozen=True, slots=True)
 class FillHeader:
-    """The answer that followers pass on."""
+    """The answer that followers pass on. Times are Unix seconds."""
 
     status: int
     fields: Fields
@@ -49,5 +49,5 @@ class FillHeader:
     storability: Storability
     request_time: float
     response_time: float
-    fresh: bool
+    fresh_until: float
     outcome: Outcome | None = None  # how the worker that owns the key came by it, when it was asked

@@ -6,6 +6,7 @@ The loop carries out commands and reports events; what to do about them is decid
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,11 +127,11 @@ class Fill:
 
     @property
     def open_to_newcomers(self) -> bool:
-        """Whether a request that arrives now may follow. Once the header is there only a fresh answer may be taken: to
+        """Whether a request that arrives now may follow. Once the header is there, only while the answer is fresh: to
         those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
         if self.machine.state in _NOTHING_TO_FOLLOW or self.spool.passing or self.purged is not Coverage.KEPT:
             return False
-        return self.header is None or (self.shareable and self.header.fresh)
+        return self.header is None or (self.shareable and time.time() < self.header.fresh_until)
 
     @property
     def purged(self) -> Coverage:
@@ -262,7 +263,7 @@ class Fill:
     def _note_header(self, answer: ParentAnswer, header: FillHeader) -> None:
         """The first usable header is the one that all followers see."""
         if self.order.piece is not None:
-            self.header = replace(header, fields=self.order.piece.fields, fresh=True)
+            self.header = replace(header, fields=self.order.piece.fields, fresh_until=math.inf)
             self._check = DigestCheck(digest_of(answer.fields, "content-digest") if answer.status == 206 else None)
             return
         self.header = header

@@ -205,3 +205,26 @@ async def test_a_follower_goes_alone_when_the_leaders_response_is_not_storable(d
         release.set()
         await asyncio.gather(*clients)
         assert len(parent.asked) == 5
+
+
+async def test_an_answer_that_became_stale_while_it_arrives_takes_no_newcomers(deployment: Deployment, tmp_path: Path) -> None:
+    rest = asyncio.Event()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        number = len(parent.asked)
+        writer.write(header("200 OK", "Cache-Control: max-age=2", "Content-Length: 2") + str(number).encode())
+        if number == 1:
+            await rest.wait()
+        writer.write(str(number).encode())
+        await writer.drain()
+
+    async with scripted_parent(script) as parent, running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge:
+        asking = [asyncio.create_task(edge.get(PATH))]
+        await until(lambda: edge.followers(KEY) == 1)
+        asking.append(asyncio.create_task(edge.get(PATH)))
+        await until(lambda: edge.followers(KEY) == 2)
+        await asyncio.sleep(2.1)
+        assert (await asyncio.wait_for(edge.get(PATH), 5))[2] == b"22"
+        rest.set()
+        assert [(await one)[2] for one in asking] == [b"11", b"11"]
+        assert len(parent.asked) == 2
