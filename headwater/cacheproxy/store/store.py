@@ -71,6 +71,14 @@ class Stored:
             self.body.close()
 
 
+@dataclass(slots=True)
+class _Reading:
+    """Looks at the disk for one key that are under way; `overtaken` when what they find may have been replaced or discarded."""
+
+    looks: int = 0
+    overtaken: bool = False
+
+
 def _board(file: Path, log: Log) -> AheadBoard | None:
     try:
         return AheadBoard(file)
@@ -97,6 +105,7 @@ class Store:
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
         self._uses: list[str] = []
+        self._reading: dict[str, _Reading] = {}
         self._ram_bytes = settings.ram
         self._ram_reserved = 0
         self._ram_object_bytes = min(int(settings.ram * RAM_OBJECT_SHARE), LARGEST_IN_RAM)
@@ -178,7 +187,7 @@ class Store:
         if stored is not None:
             _FOUND_RAM.inc()
             return stored
-        found = await asyncio.to_thread(self._from_disk, key) if self.disk.may_hold(key) else None
+        found = await self._read(key)
         if found is None:
             _FOUND_NOWHERE.inc()
             return None
@@ -220,17 +229,22 @@ class Store:
             self.release_ram(spool.ram_bytes)  # the object takes its fill's place
             spool.ram_bytes = 0
             return await self.put_bytes(metadata, data)
-        self._forget_in_ram(metadata.key)
         if spool.draft is None or spool.reservation is None or spool.passing:
+            self._forget_in_ram(metadata.key)
             return False
-        return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation)
+        try:
+            return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation)
+        finally:
+            self._forget_in_ram(metadata.key)
 
     async def put_bytes(self, metadata: Metadata, body: bytes) -> bool:
         """As `put`, for a body in memory."""
         in_ram = self._keep_in_ram(Stored(metadata, RamBody(body)))
-        if not in_ram:
-            self._forget_in_ram(metadata.key)
-        on_disk = await asyncio.to_thread(self.disk.write, metadata, [body])
+        try:
+            on_disk = await asyncio.to_thread(self.disk.write, metadata, [body])
+        finally:
+            if not in_ram:
+                self._forget_in_ram(metadata.key)
         return in_ram or on_disk
 
     def confirm(self, stale: Metadata, renewed: Metadata) -> None:
@@ -264,6 +278,7 @@ class Store:
         self._forget_in_ram(key)
         self._renewals.forget(key)
         await asyncio.to_thread(self.disk.discard, key)
+        self._forget_in_ram(key)  # what was read before the file went
 
     async def discard_held(self, keys: Sequence[str]) -> None:
         """Discards what is held of these here: of several workers each drops its own."""
@@ -278,6 +293,30 @@ class Store:
                     self.disk.discard(key)
 
         await asyncio.to_thread(discard)
+
+    async def _read(self, key: str) -> Stored | None:
+        """What lies on the disk; it is looked at again where something else came of the object meanwhile."""
+        while self.disk.may_hold(key):
+            reading = self._reading.setdefault(key, _Reading())
+            reading.looks += 1
+            try:
+                found = await asyncio.to_thread(self._from_disk, key)
+            finally:
+                reading.looks -= 1
+                if not reading.looks and self._reading.get(key) is reading:
+                    del self._reading[key]
+            if not reading.overtaken:
+                return found
+            if found is not None:
+                found.close()
+            if (newer := self._unpurged_in_ram(key)) is not None:
+                return newer
+        return None
+
+    def _overtake(self, key: str) -> None:
+        reading = self._reading.pop(key, None)
+        if reading is not None:
+            reading.overtaken = True
 
     def _from_disk(self, key: str) -> Stored | None:
         file = self.disk.open(key)
@@ -304,6 +343,7 @@ class Store:
                 return False
             self._ram_uses.add(key, cost)
         self._ram[key] = stored
+        self._overtake(key)
         RAM_BYTES.set(self._ram_uses.used)
         return True
 
@@ -318,6 +358,7 @@ class Store:
 
     def _forget_in_ram(self, key: str) -> None:
         self._note_uses()
+        self._overtake(key)
         self._ram.pop(key, None)
         self._ram_uses.remove(key)
         RAM_BYTES.set(self._ram_uses.used)
