@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from headwater.cacheproxy.metrics import AHEAD_BYTES, AHEAD_USED_BYTES, LOOKUPS, RAM_BYTES, RAM_RESERVED
 from headwater.cacheproxy.store.aheadboard import AheadBoard
@@ -77,6 +79,9 @@ class _Reading:
 
     looks: int = 0
     overtaken: bool = False
+
+
+_Opened = TypeVar("_Opened", Stored, OpenObject)
 
 
 def _board(file: Path, log: Log) -> AheadBoard | None:
@@ -207,7 +212,7 @@ class Store:
         stored = self._unpurged_in_ram(key)
         if stored is not None:
             return "ram", stored.metadata
-        file = await asyncio.to_thread(self.disk.open, key, used=False) if self.disk.may_hold(key) else None
+        file = await _opened(partial(self.disk.open, key, used=False)) if self.disk.may_hold(key) else None
         if file is None:
             return "nowhere", None
         file.close()
@@ -300,7 +305,7 @@ class Store:
             reading = self._reading.setdefault(key, _Reading())
             reading.looks += 1
             try:
-                found = await asyncio.to_thread(self._from_disk, key)
+                found = await _opened(partial(self._from_disk, key))
             finally:
                 reading.looks -= 1
                 if not reading.looks and self._reading.get(key) is reading:
@@ -362,6 +367,22 @@ class Store:
         self._ram.pop(key, None)
         self._ram_uses.remove(key)
         RAM_BYTES.set(self._ram_uses.used)
+
+
+async def _opened(open_it: Callable[[], _Opened | None]) -> _Opened | None:
+    """What `open_it` opens, in a thread. Where the client leaves meanwhile it is closed as soon as it is open."""
+    opening = asyncio.get_running_loop().run_in_executor(None, open_it)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[_Opened | None]) -> None:
+    opened = None if opening.cancelled() or opening.exception() is not None else opening.result()
+    if opened is not None:
+        opened.close()
 
 
 def _ram_cost(stored: Stored) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.rambody import RamBody
 from headwater.cacheproxy.store.store import Store, Stored
 from headwater.settings.cache import CacheSettings
+from tests.support.waiting import until
 
 KEY = "site/a"
 
@@ -28,14 +30,14 @@ def metadata(body: bytes) -> Metadata:
 
 @asynccontextmanager
 async def looking_up(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, old: bytes = b"old"
 ) -> AsyncIterator[tuple[Store, asyncio.Task[Stored | None], Any]]:
     """A store, a look-up that has read `old` from its disk and does not know yet, and what lets it go on."""
     log = structlog.get_logger().bind()
     first = Store(folder, CacheSettings(), log)
     await first.start()
     await first.take_over_disk()
-    await first.put_bytes(metadata(b"old"), b"old")
+    await first.put_bytes(metadata(old), old)
     await first.close()
     store = Store(folder, CacheSettings(), log)
     await store.start()
@@ -55,7 +57,7 @@ async def looking_up(
         yield store, task, goes_on
     finally:
         goes_on.set()
-        await task
+        await asyncio.wait([task])
         await store.close()
 
 
@@ -83,3 +85,22 @@ async def test_what_is_replaced_while_it_is_read_does_not_come_back(
         assert found is not None
         assert found.metadata.size_bytes == len(body)
         found.close()
+
+
+async def test_a_client_that_leaves_while_a_large_object_is_opened_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with looking_up(tmp_path, monkeypatch, bytes(64 * 2**20)) as (_, task, goes_on):
+        assert [file for file in open_files() if file.startswith(str(tmp_path / "objects"))]
+        task.cancel()
+        goes_on.set()
+        await until(lambda: not [file for file in open_files() if file.startswith(str(tmp_path / "objects"))])
+
+
+def open_files() -> list[str]:
+    """What this process has open, by path."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return found
