@@ -173,6 +173,8 @@ class GuardedConnection(asyncio.Protocol):
                 self._transport.abort()
             return 0
         waiting: int = self._transport.get_write_buffer_size()
+        if waiting:
+            self._idle_since = now_s
         if waiting and self._reads_too_slowly(waiting, now_s):
             CUT_OFF.labels(reached(Limit.READER_SLOW).value).inc()
             self._note(Limit.READER_SLOW)
@@ -181,7 +183,7 @@ class GuardedConnection(asyncio.Protocol):
             self._check_body(self._request, now_s)
         elif self._header_since is not None and now_s - self._header_since > self._gate.limits.header_timeout:
             self._refuse(408, reached(Limit.HEADER_SLOW), f"no whole header in {self._gate.limits.header_timeout:g} s")
-        elif self._header_since is None and not waiting and now_s - self._idle_since > self._gate.limits.idle_timeout:
+        elif self._header_since is None and now_s - self._idle_since > self._gate.limits.idle_timeout:
             reached(Limit.IDLE)
             self._transport.close()
         if not waiting:

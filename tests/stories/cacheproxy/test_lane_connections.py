@@ -10,6 +10,7 @@ import pytest
 
 from headwater.cacheproxy.store.rambody import PATIENCE
 from headwater.runtime.metrics import value
+from headwater.settings.limits import Limits
 from tests.support.lanes import BODIES, HEADS, PLAIN, VIDEO, Talk, parent_script, snapshot_for, tokens, two_edges
 from tests.support.proxies import RunningEdge, running_edge
 from tests.support.scriptedparent import scripted_parent
@@ -80,6 +81,26 @@ async def test_a_node_that_ends_sends_what_the_lane_has_answered_and_closes_idle
         slow.close()
         idle.writer.close()
         await idle.writer.wait_closed()
+
+
+async def test_a_client_that_took_long_to_read_is_not_idle_when_it_has_read(tmp_path: Path) -> None:
+    limits = Limits.model_validate({"idle_timeout": "1 s", "reader_timeout": "20 s"})
+    async with scripted_parent(parent_script) as parent:
+        snapshot = snapshot_for(tmp_path / "a", parent)
+        async with running_edge(snapshot, tmp_path / "a", limits=limits) as edge, Talk.with_(edge) as warm:
+            for _ in range(PATIENCE + 2):
+                await warm.say(get("huge"))
+            slow, loop = await slow_client(edge), asyncio.get_running_loop()
+            await asyncio.sleep(1.5)
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+            received = b""
+            while not received.endswith(b"\r\n\r\n" + HUGE):
+                received += await asyncio.wait_for(loop.sock_recv(slow, 1024 * 1024), 10)
+            await until(lambda: edge.gate.bytes_in_flight == 0)
+            await asyncio.sleep(0.3)  # a sweep has seen it
+            await loop.sock_sendall(slow, get("small"))
+            assert (await asyncio.wait_for(loop.sock_recv(slow, 1024), 10)).startswith(b"HTTP/1.1 200 OK")
+            slow.close()
 
 
 async def slow_client(edge: RunningEdge) -> socket.socket:
