@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -112,8 +112,8 @@ class Answering:
         running = self._fills.running(key) if followed < FOLLOWED_AT_MOST else None
         fill = running or self._fills.start(self._order(exchange, key, stale.metadata if stale else None))
         leads = running is None
-        # A HEAD wants no body, so it does not follow: what it started is filled for whoever asks next.
-        with nullcontext() if exchange.method == "HEAD" else fill.followed():
+        # A HEAD wants no body: what it started is filled for whoever asks next.
+        with fill.followed(body=exchange.method != "HEAD"):
             await fill.decided.wait()
             if fill.header is None and not _confirms_another(fill, stale):
                 return await self._without_header(exchange, fill, stale)

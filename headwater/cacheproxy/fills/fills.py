@@ -148,17 +148,21 @@ class Fill:
         return self.header.storability is Storability.STORABLE and not too_large
 
     @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Held by each client while it uses the fill; when the last one leaves, the machine decides what becomes of it."""
+    def followed(self, *, body: bool = True) -> Iterator[None]:
+        """Held by each client while it uses the fill; when the last one leaves, the machine decides what becomes of it. One that
+        wants no `body` leaves it as it is."""
         self.followers += 1
-        self.spool.join()
+        if body:
+            self.spool.join()
         try:
             yield
         finally:
             self.followers -= 1
-            self.spool.leave()
+            if body:
+                self.spool.leave()
             if self.followers == 0:
-                if not self.machine.ended and self.machine.on(FollowersGone(self.served)) and self.task is not None:
+                alone = body and not self.machine.ended
+                if alone and self.machine.on(FollowersGone(self.served)) and self.task is not None:
                     self.task.cancel()
                 if self.machine.ended and (self.task is None or self.task.done()):
                     self.spool.close()

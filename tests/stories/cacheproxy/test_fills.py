@@ -228,3 +228,26 @@ async def test_an_answer_that_became_stale_while_it_arrives_takes_no_newcomers(d
         rest.set()
         assert [(await one)[2] for one in asking] == [b"11", b"11"]
         assert len(parent.asked) == 2
+
+
+async def test_a_head_gets_its_answer_though_the_get_beside_it_leaves(deployment: Deployment, tmp_path: Path) -> None:
+    answers, whole = asyncio.Event(), serving(BODY)
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await answers.wait()
+        await whole(asked, writer)
+
+    async with scripted_parent(script) as parent, running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge:
+        head = asyncio.create_task(edge.client.head(edge.url(PATH)))
+        await until(lambda: len(parent.asked) == 1)
+        before = edge.followers(KEY) or 0
+        get = asyncio.create_task(edge.get(PATH))
+        await until(lambda: edge.followers(KEY) == before + 1)
+        get.cancel()
+        await until(lambda: edge.followers(KEY) in (before, None))
+        answers.set()
+        async with await head as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, str(len(BODY)))
+        await edge.settled()
+        assert (await edge.get(PATH))[2] == BODY
+        assert len(parent.asked) == 1
