@@ -44,9 +44,12 @@ def next_named(query: str, fields: Fields) -> str | None:
 
 def resolved(named: str, target_path: str, object_path: str) -> str | None:
     """The path of the object that `named` means beside the one asked for, whose path stands at the end of the target's (a grant
-    may stand before it). None: another host, or not of the same video."""
+    may stand before it). None: another host, not of the same video, or no reference at all."""
     before = target_path[: len(target_path) - len(object_path)]
-    whole = urljoin(f"http://here{target_path}", named)
+    try:
+        whole = urljoin(f"http://here{target_path}", named)
+    except ValueError:
+        return None
     path = whole.removeprefix("http://here")
     if path == whole or not path.startswith(f"{before}/") or "?" in path or "#" in path:
         return None

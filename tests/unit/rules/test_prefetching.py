@@ -45,6 +45,7 @@ def test_a_player_names_its_next_object_in_the_query_or_in_a_header(query: str, 
         ("http://elsewhere.test/x", None),
         ("segment_00043.m4s?x=1", None),
         ("segment_00042.m4s", None),  # what is being asked for already
+        ("http://[", None),  # no reference at all
     ],
 )
 def test_what_a_player_names_must_be_of_the_same_video(named: str, path: str | None) -> None:
