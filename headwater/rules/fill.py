@@ -19,7 +19,7 @@ Law
     - Each parent in `parents` is asked at most once, in order; a caller that wants a second try names it twice. Only after
       a `probe` (a question for one slice of an object that nobody knows yet) the same parent may be asked for the whole.
     - A slice is of the version that was asked for, or it fails: `disproved` then says that a parent had another
-      version or gave no parts, so that the object cannot go on in slices.
+      version, or did not give the part, so that the object cannot go on in slices.
     - An end state is final; later events change nothing and command nothing.
     - A slice of which a client had its part is fetched to its end; a fill that nobody waits for any more is not, unless most
       is in.
@@ -248,7 +248,7 @@ class FillMachine:
         at = wanted.span.first + self.received
         as_asked = event.part == Single(at, wanted.span.last) if event.status == 206 else at == 0
         if not held or not as_asked:
-            self.disproved |= event.status == 200  # the range was ignored
+            self.disproved |= event.status in (200, 206)  # it gives no parts, or others than it is asked for
             return self._ask_next(FillTrouble.BAD_RESPONSE)
         self.state = FillState.RECEIVING
         if self.header is not None:

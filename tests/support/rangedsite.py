@@ -21,14 +21,15 @@ def _set() -> asyncio.Event:
 
 @dataclass(slots=True)
 class RangedSite:
-    """`free` cleared keeps bodies back from the byte `held_from` of the whole (headers go out); `breaks_at` is the byte of the
-    whole at which connections are closed; `fields` go into every answer. `sent_bytes` are body bytes written, `open` the bodies
-    under way, `open_at_most` the most of them at a time."""
+    """`part_at_most` are the bytes it gives of a range; `free` cleared keeps bodies back from the byte `held_from` of the whole
+    (headers go out); `breaks_at` is the byte of the whole at which connections are closed; `fields` go into every answer.
+    `sent_bytes` are body bytes written, `open` the bodies under way, `open_at_most` the most of them at a time."""
 
     body: bytes
     etag: str = '"v1"'
     fields: tuple[str, ...] = ("Cache-Control: max-age=60", "Accept-Ranges: bytes")
     gives_ranges: bool = True
+    part_at_most: int | None = None
     breaks_at: int | None = None
     held_from: int = 0
     sent_bytes: int = 0
@@ -65,6 +66,7 @@ class RangedSite:
         first, last = 0, len(body) - 1
         if match is not None and asked.fields.get("if-range", etag) == etag:
             first, last = int(match[1]), min(int(match[2] or last), last)
+            last = last if self.part_at_most is None else min(last, first + self.part_at_most - 1)
             span = f"Content-Range: bytes {first}-{last}/{len(body)}"
             writer.write(header("206 Partial Content", *common, span, f"Content-Length: {last - first + 1}"))
         else:

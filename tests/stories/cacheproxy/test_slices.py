@@ -257,3 +257,16 @@ async def test_a_parent_that_promises_ranges_and_ignores_them_is_found_out_and_a
         asked = len(site.asked)
         assert (await edge.get(PATH))[2] == BODY
         assert len(site.asked) == asked
+
+
+async def test_a_parent_that_gives_less_than_a_slice_at_a_time_is_found_out_and_asked_for_the_whole(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+        site.part_at_most = SLICE // 2  # which it may (RFC 9110 section 15.3.7)
+        assert BODY.startswith(await cut_off_read(edge))
+        assert (await edge.get(PATH))[2] == BODY
+        await edge.settled()
+        asked = len(site.asked)
+        assert (await edge.get(PATH, Range="bytes=70000-80000"))[2] == BODY[70000:80001]
+        assert len(site.asked) == asked
