@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from headwater.rules.hostfield import host_name
 from headwater.settings.cache import CacheSettings
 from headwater.settings.dnszone import KeyRollover, RateLimit, Records
 from headwater.settings.geo import Geo
@@ -171,3 +172,21 @@ class Property(Settings):
     )
     shielded: bool = Field(True, description="Whether edges fill from the shields; without it they ask the parent themselves.")
     cors: bool = Field(True, description="Whether players of other sites may read responses (Access-Control-Allow-Origin: *).")
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_host_names(cls, hosts: list[str]) -> list[str]:
+        """In lower case, as the hosts of requests are."""
+        for host in hosts:
+            name = host.lower().removeprefix("*.")
+            if name not in (host_name(name), host_name(f"[{name}]")) or "*" in name:
+                raise ValueError(f"{host!r} is no host name; one without scheme, port and path was expected, or '*.' and one")
+        return [host.lower() for host in hosts]
+
+    @field_validator("parent")
+    @classmethod
+    def _is_a_site(cls, parent: str) -> str:
+        authority = parent.partition("://")[2]
+        if authority and host_name(authority) is None:
+            raise ValueError(f"{authority!r} is no host with an optional port, such as '192.0.2.1:8080'")
+        return parent
