@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 
 from pydantic import Field
 
 from headwater.settings.model import Settings, quantity
 from headwater.settings.units import DurationS, Network, SizeBytes
 
+# Below these a node would refuse what every player sends, or whatever is not in its store as soon as one client takes a moment.
+LEAST_HEADER_BYTES: Final = 1024
+LEAST_IN_FLIGHT_BYTES: Final = 1024 * 1024
+
 
 class Limits(Settings):
     """Each limit that is met is counted in `headwater_limits_reached_total` under its name there."""
 
-    request_line: SizeBytes = quantity("8 KiB", description="A longer request line (the URL) is refused: 414 `url_too_long`.")
-    header_field: SizeBytes = quantity("8 KiB", description="A longer header field is refused: 431 `header_field_too_long`.")
+    request_line: SizeBytes = quantity(
+        "8 KiB", description="A longer request line (the URL) is refused: 414 `url_too_long`.", ge=LEAST_HEADER_BYTES
+    )
+    header_field: SizeBytes = quantity(
+        "8 KiB", description="A longer header field is refused: 431 `header_field_too_long`.", ge=LEAST_HEADER_BYTES
+    )
     header_fields: int = Field(100, description="More header fields are refused: 431 `header_fields_too_many`.", ge=1)
-    header: SizeBytes = quantity("32 KiB", description="A longer header, all fields together, is refused: 431 `header_too_long`.")
+    header: SizeBytes = quantity(
+        "32 KiB",
+        description="A longer header, all fields together, is refused: 431 `header_too_long`.",
+        ge=LEAST_HEADER_BYTES,
+    )
     header_timeout: DurationS = quantity(
         "10 s",
         description="A header that is not whole after this long is refused: 408 `header_too_slow`. TLS handshakes too.",
@@ -53,5 +66,6 @@ class Limits(Settings):
     bytes_in_flight: SizeBytes = quantity(
         "2 GiB",
         description="Bytes that wait to be sent to slow clients. Beyond, hits are served and everything else is 503.",
+        ge=LEAST_IN_FLIGHT_BYTES,
     )
     retry_after: DurationS = quantity("2 s", description="What refused clients are told to wait (Retry-After).", ge=1)
