@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from headwater.rules.mediapath import path_video
 from headwater.rules.names import VideoId
+from headwater.rules.prefetching import without_cmcd
 from headwater.rules.requesttarget import BadTarget, parse_target
 from headwater.settings.deployment import Deployment
 from headwater.settings.topology import Property
@@ -49,7 +50,7 @@ def object_of(url: str, deployment: Deployment) -> ObjectUrl:
     host, path, query = _parts(url)
     for name, settings in _sites(host, deployment):
         if path.startswith(settings.paths):
-            return ObjectUrl(name, settings, path, "" if settings.signed else query)
+            return ObjectUrl(name, settings, path, "" if settings.signed else without_cmcd(query))
     raise NotServed(f"{url[:200]!r} is of no property of this deployment ({_known(deployment)})")
 
 
