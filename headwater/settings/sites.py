@@ -86,7 +86,7 @@ def _parts(url: str) -> tuple[str | None, str, str]:
 
 
 def _sites(host: str | None, deployment: Deployment) -> Iterator[tuple[str, Property]]:
-    own = host is None or any(edge.listen.host == host for _, _, edge in deployment.edges())
+    own = host is None or any(host in (edge.listen.host, edge.host) for _, _, edge in deployment.edges())
     for name, settings in deployment.properties.items():
         if own or (host is not None and covers(settings.hosts, host)):
             yield name, settings

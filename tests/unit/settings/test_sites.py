@@ -25,3 +25,12 @@ def with_a_site(deployment: Deployment) -> Deployment:
 )
 def test_what_a_player_says_of_itself_is_no_part_of_the_object(with_a_site: Deployment, url: str, key: str) -> None:
     assert object_of(url, with_a_site).key == key
+
+
+def test_an_edge_is_known_by_its_name_and_by_its_address(deployment: Deployment) -> None:
+    name, pop, edge = next(iter(deployment.edges()))
+    named = edge.model_copy(update={"host": "edge-1.example.test"})
+    pops = {**deployment.pops, pop: deployment.pops[pop].model_copy(update={"edges": {name: named}})}
+    deployment = deployment.model_copy(update={"pops": pops})
+    for host in ("edge-1.example.test", edge.listen.host):
+        assert object_of(f"http://{host}/videos/abcdefghijA/poster.jpg", deployment).key == "video/videos/abcdefghijA/poster.jpg"
