@@ -105,11 +105,12 @@ def _next(stored: dict[str, Any] | None, running: Fill | None, asked: Sequence[P
         return f"depends on {stored['varies_by']}"
     if stored is not None and stored["freshness"] == FRESHNESS[Reuse.FRESH]:
         return "serve"
+    asks = f"ask {parent} whether it still holds"
+    if stored is not None and stored["freshness"] == FRESHNESS[Reuse.STALE_WHILE_REVALIDATE]:
+        return f"serve and {asks}" if running is None else "serve; the running fill asks"
     if running is not None:
         return "follow the running fill"
-    if stored is None:
-        return f"fill from {parent}"
-    return f"{'serve and ask' if stored['freshness'] != FRESHNESS[Reuse.REVALIDATE] else 'ask'} {parent} whether it still holds"
+    return f"fill from {parent}" if stored is None else asks
 
 
 def _why(parents: Sequence[Parent], asked: Sequence[Parent], snapshot: Snapshot, client: ParentClient) -> str:

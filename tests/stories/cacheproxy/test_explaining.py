@@ -77,6 +77,29 @@ async def test_an_object_is_explained_wherever_it_is(deployment: Deployment, tmp
             await down.open()
 
 
+async def test_what_is_served_while_it_is_asked_about_is_explained_so(deployment: Deployment, tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        fields = ('ETag: "v1"', "Cache-Control: max-age=0, stale-while-revalidate=60")
+        if "if-none-match" in asked.fields:
+            await go_on.wait()
+            writer.write(header("304 Not Modified", *fields))
+        else:
+            writer.write(header("200 OK", *fields, "Content-Length: 1") + b"a")
+
+    async with scripted_parent(script) as one, running_edge(with_parents(deployment, [one.address]), tmp_path) as edge:
+        await edge.get(PATH)
+        await edge.settled()
+        assert (await edge.proxy.explain(KEY))["next"] == "serve and ask shield-1 whether it still holds"
+        await edge.get(PATH)
+        await until(lambda: len(one.asked) == 2)
+        assert (await edge.proxy.explain(KEY))["next"] == "serve; the running fill asks"
+        assert "hit" in (await edge.get(PATH))[1]["cache-status"]
+        go_on.set()
+        await edge.settled()
+
+
 async def test_a_key_of_no_property_is_explained_as_such(deployment: Deployment, tmp_path: Path) -> None:
     async with (
         scripted_parent(serving(b"a")) as parent,
