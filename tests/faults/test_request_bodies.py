@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from headwater.runtime.metrics import value
+from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from headwater.settings.limits import Limits
 from headwater.settings.snapshot import Snapshot
 from headwater.settings.topology import Property
+from headwater.settings.units import Address
 from tests.support.proxies import RunningEdge, running_edge
 from tests.support.rawhttp import answers, exchange
 from tests.support.strictparent import StrictParent, strict_parent
@@ -27,12 +29,12 @@ def post(target: str, length: int, *fields: str) -> bytes:
 
 @asynccontextmanager
 async def before_a_site(
-    deployment: Deployment, folder: Path, limits: Limits | None = None
+    deployment: Deployment, folder: Path, limits: Limits | None = None, cache: CacheSettings | None = None
 ) -> AsyncIterator[tuple[StrictParent, RunningEdge]]:
     async with strict_parent() as parent:
         settings = Property(hosts=["www.test"], signed=False, parent=parent.address.url, shielded=False, cors=False)
         snapshot = Snapshot(version=1, deployment=deployment.model_copy(update={"properties": {"site": settings}}))
-        async with running_edge(snapshot, folder, limits=limits) as edge:
+        async with running_edge(snapshot, folder, cache, limits=limits) as edge:
             yield parent, edge
 
 
@@ -80,3 +82,40 @@ async def test_a_client_that_is_refused_is_not_asked_for_its_body(deployment: De
         writer.write(post("/a/../b", 4, "Expect: 100-continue"))
         assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 400 ")
         writer.close()
+
+
+async def test_a_body_may_take_longer_than_the_answer_to_it(deployment: Deployment, tmp_path: Path) -> None:
+    cache = CacheSettings.model_validate({"first_byte_timeout": "500 ms"})
+    async with before_a_site(deployment, tmp_path, cache=cache) as (parent, edge):
+        reader, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+        writer.write(post("/a", 6 * 10_000))
+        for _ in range(6):
+            writer.write(b"x" * 10_000)
+            await asyncio.sleep(0.2)
+        writer.write(LAST)
+        got = answers(await asyncio.wait_for(reader.read(), 10))
+        assert [answer.status for answer in got] == [200, 200]
+        assert len(parent.requests[0].body) == 6 * 10_000
+        writer.close()
+
+
+async def test_a_parent_that_does_not_take_the_body_is_left(deployment: Deployment, tmp_path: Path) -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+        writer.transport.abort()
+
+    gone = asyncio.Event()
+    cache = CacheSettings.model_validate({"first_byte_timeout": "500 ms"})
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    parent = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    settings = Property(hosts=["www.test"], signed=False, parent=parent.url, shielded=False, cors=False)
+    snapshot = Snapshot(version=1, deployment=deployment.model_copy(update={"properties": {"site": settings}}))
+    async with running_edge(snapshot, tmp_path, cache) as edge:
+        writing = bytes(64 * 2**20)  # more than sockets hold
+        reader, writer = await asyncio.open_connection(edge.address.host, edge.address.port)
+        writer.write(post("/a", len(writing)) + writing)
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 504 ")
+        writer.transport.abort()
+    gone.set()
+    server.close()

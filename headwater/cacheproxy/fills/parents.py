@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -110,6 +111,22 @@ class ParentAnswer:
         self._response.release() if self._response.content.at_eof() else self._response.close()
 
 
+async def _timed(body: AsyncIterable[bytes], waiting: asyncio.Timeout, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body on its way to a parent, which has `timeout_s` to take each piece, and again to answer when it has all. While the
+    client is waited for nothing is held against the parent."""
+
+    def begin_anew(seconds: float | None) -> None:
+        with suppress(RuntimeError):  # it has answered already, before the body's end
+            waiting.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+    begin_anew(None)
+    async for piece in body:
+        begin_anew(timeout_s)
+        yield piece
+        begin_anew(None)
+    begin_anew(timeout_s)
+
+
 def _loss_of(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
     """How the response's connection ended, once it has: with an exception when it was not closed in order."""
     protocol = response.connection.protocol if response.connection is not None else None
@@ -185,12 +202,12 @@ class ParentClient:
         base = parent.secure_url if secured and parent.secure_url is not None else parent.url
         tls = parent.tls or (self._tls if secured else None)
         try:
-            async with asyncio.timeout(self._settings.first_byte_timeout):
+            async with asyncio.timeout(self._settings.first_byte_timeout) as waiting:
                 response = await self._session_to(parent).request(
                     method,
                     URL(base + path, encoded=True),
                     headers=(*parent.adds, *fields),
-                    data=body,
+                    data=None if body is None else _timed(body, waiting, self._settings.first_byte_timeout),
                     allow_redirects=False,
                     # Certificates of our own tiers name nodes: addresses move, and one name serves every listener.
                     ssl=True if tls is None else tls,
