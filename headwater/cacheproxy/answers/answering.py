@@ -25,7 +25,7 @@ from headwater.rules.bodyplan import plan_body
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import directives, field
 from headwater.rules.fill import FillState
-from headwater.rules.freshness import Control, Lifetime, Reuse, Storability, decide_reuse, stored_fields, usable_on_error
+from headwater.rules.freshness import Control, Lifetime, Reuse, decide_reuse, stored_fields, usable_on_error
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
@@ -154,10 +154,9 @@ class Answering:
             return await self._slices.respond_begun(exchange, fill.head, header, outcome)
         exchange.outcome = outcome
         exchange.parent = header.parent
-        stored = header.storability is Storability.STORABLE
         forwarded = outcome not in (Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR)  # else another worker had it
         exchange.cache_status = CacheStatus(
-            self._node, outcome, fwd_status=header.status if forwarded else None, stored=stored and forwarded
+            self._node, outcome, fwd_status=header.status if forwarded else None, stored=fill.to_be_stored and forwarded
         )
         return await _plan_and_deliver(exchange, FillSource(fill, header))
 

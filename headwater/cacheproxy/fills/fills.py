@@ -147,6 +147,12 @@ class Fill:
         too_large = (self.machine.size or 0) > self._settings.max_object and self.machine.state is not FillState.SPLIT
         return self.header.storability is Storability.STORABLE and not too_large
 
+    @property
+    def to_be_stored(self) -> bool:
+        """Whether the answer will be stored, as far as its header and the room for it can tell."""
+        framed = self.machine.header is None or self.machine.header.framed
+        return self.header is not None and self.shareable and framed and not self.spool.passing
+
     @contextmanager
     def followed(self, *, body: bool = True) -> Iterator[None]:
         """Held by each client while it uses the fill; when the last one leaves, the machine decides what becomes of it. One that

@@ -251,3 +251,30 @@ async def test_a_head_gets_its_answer_though_the_get_beside_it_leaves(deployment
         await edge.settled()
         assert (await edge.get(PATH))[2] == BODY
         assert len(parent.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({"max_object": "100 kB"}, f"Content-Length: {len(BODY)}"),
+        ({"ram": "0 B", "disk": "0 B"}, f"Content-Length: {len(BODY)}"),
+        ({}, "Connection: close"),  # an end that is none but the connection's
+    ],
+)
+async def test_what_will_not_be_stored_is_not_called_stored(
+    deployment: Deployment, tmp_path: Path, settings: dict[str, str], length: str
+) -> None:
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(header("200 OK", "Cache-Control: max-age=60", length) + BODY)
+        await writer.drain()
+        writer.close()
+
+    cache = CacheSettings.model_validate(settings)
+    async with (
+        scripted_parent(script) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, cache) as edge,
+    ):
+        for _ in range(2):
+            _, fields, body = await edge.get(PATH)
+            assert (body, fields["cache-status"]) == (BODY, "fra-1; fwd=uri-miss; fwd-status=200")
+            await edge.settled()
