@@ -209,7 +209,7 @@ class Fill:
                     case Ask():
                         ask = command
                     case Announce():
-                        await self.spool.expect(self.machine.size)
+                        await self.spool.expect(self.machine.size, for_store=self.shareable)
                         self.decided.set()
                     case Skip(count):
                         self._skip = count

@@ -97,6 +97,7 @@ class Spool:
         self.reservation: Reservation | None = None
         self.draft: Draft | None = None
         self._room = room
+        self._for_store = True
         self._pieces: list[bytes | _OnDisk] = []
         self._starts: list[int] = []
         self._held_from = 0  # bytes before this were let go
@@ -106,8 +107,10 @@ class Spool:
         self._more = asyncio.Event()
         self._moved = asyncio.Event()
 
-    async def expect(self, size: int | None) -> None:
-        """Reserves room for a body whose size is known, before its first byte."""
+    async def expect(self, size: int | None, *, for_store: bool = True) -> None:
+        """Reserves room for a body whose size is known, before its first byte. One not `for_store` takes nobody's place on
+        the disk: what memory does not hold of it passes through."""
+        self._for_store = for_store
         if size is None or self.length:
             return
         if size > self._room.max_object:
@@ -231,7 +234,7 @@ class Spool:
 
     async def _go_to_disk(self, size: int) -> None:
         """Makes the draft, with what was held in memory so far; passes through when there is no room or no disk."""
-        if size <= self._room.max_object:
+        if self._for_store and size <= self._room.max_object:
             making = asyncio.get_running_loop().run_in_executor(None, self._begin_draft, size, list(self._pieces))
             try:
                 self.reservation, self.draft = await asyncio.shield(making)
@@ -277,7 +280,8 @@ class Spool:
 
     def _pass_through(self) -> None:
         self.passing = True
-        SPOOLS_PASSING.inc()
+        if self._for_store:
+            SPOOLS_PASSING.inc()
 
     async def _let_go(self) -> None:
         """Waits until the slowest follower is near, then drops what all have read."""

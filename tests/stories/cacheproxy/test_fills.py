@@ -278,3 +278,25 @@ async def test_what_will_not_be_stored_is_not_called_stored(
             _, fields, body = await edge.get(PATH)
             assert (body, fields["cache-status"]) == (BODY, "fra-1; fwd=uri-miss; fwd-status=200")
             await edge.settled()
+
+
+async def test_an_answer_that_may_not_be_stored_takes_nobodys_place(deployment: Deployment, tmp_path: Path) -> None:
+    large = os.urandom(8_000_000)
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        private = "segment_00000" not in asked.line
+        body, control = (large, "no-store") if private else (BODY, "max-age=60")
+        writer.write(header("200 OK", f"Cache-Control: {control}", f"Content-Length: {len(body)}") + body)
+        await writer.drain()
+
+    cache = CacheSettings.model_validate({"ram": "1 MiB", "disk": "8 MiB"})
+    async with (
+        scripted_parent(script) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, cache) as edge,
+    ):
+        await edge.get(PATH)
+        await edge.settled()
+        for number in range(1, 4):
+            assert (await edge.get(PATH.replace("00000", f"{number:05}")))[2] == large
+            await edge.settled()
+        assert (await edge.get(PATH))[1]["cache-status"].startswith("fra-1; hit")
