@@ -30,6 +30,7 @@ from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
 FOLLOWED_AT_MOST: Final = 2  # fills that turn out to be about other variants of the URL; then comes one of the request's own
+_WITHOUT_BODY: Final = frozenset((304, 412, 416))
 
 # Makes the order for an exchange's object, given the stale copy that a 304 would confirm.
 Ordering = Callable[[Exchange, str, Metadata | None], FillOrder]
@@ -112,15 +113,17 @@ class Answering:
         running = self._fills.running(key) if followed < FOLLOWED_AT_MOST else None
         fill = running or self._fills.start(self._order(exchange, key, stale.metadata if stale else None))
         leads = running is None
-        # A HEAD wants no body: what it started is filled for whoever asks next.
-        with fill.followed(body=exchange.method != "HEAD"):
+        # A HEAD wants no body, nor does who has the object: what they started is filled for whoever asks next.
+        with fill.followed(body=exchange.method != "HEAD") as following:
             await fill.decided.wait()
             if fill.header is None and not _confirms_another(fill, stale):
                 return await self._without_header(exchange, fill, stale)
             if fill.header is not None and (leads or _suits(fill, exchange)):
                 led = fill.header.outcome or (Outcome.MISS if stale is None else Outcome.REVALIDATED)
                 outcome = led if leads else Outcome.COLLAPSED
-                return await self._deliver_fill(exchange, fill, outcome)
+                answered = await self._deliver_fill(exchange, fill, outcome)
+                following.body &= not (fill.to_be_stored and exchange.status in _WITHOUT_BODY)
+                return answered
         if fill.header is None:
             return await self._fill(exchange, key, stale, followed + 1)
         return await self._go_alone(exchange, key)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from headwater.cacheproxy.fills.digestcheck import DigestCheck
@@ -72,6 +72,13 @@ class Registry(Protocol):
 
     def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
         """Lets a fill of this slice go on with an answer that has begun. False: it is not needed."""
+
+
+@dataclass(slots=True)
+class Following:
+    """One client's use of a fill: whether it takes the `body`."""
+
+    body: bool
 
 
 class Fill:
@@ -154,20 +161,21 @@ class Fill:
         return self.header is not None and self.shareable and framed and not self.spool.passing
 
     @contextmanager
-    def followed(self, *, body: bool = True) -> Iterator[None]:
+    def followed(self, *, body: bool = True) -> Iterator[Following]:
         """Held by each client while it uses the fill; when the last one leaves, the machine decides what becomes of it. One that
-        wants no `body` leaves it as it is."""
+        wants no `body`, or turns out to, leaves it as it is."""
+        following = Following(body)
         self.followers += 1
         if body:
             self.spool.join()
         try:
-            yield
+            yield following
         finally:
             self.followers -= 1
             if body:
                 self.spool.leave()
             if self.followers == 0:
-                alone = body and not self.machine.ended
+                alone = following.body and not self.machine.ended
                 if alone and self.machine.on(FollowersGone(self.served)) and self.task is not None:
                     self.task.cancel()
                 if self.machine.ended and (self.task is None or self.task.done()):

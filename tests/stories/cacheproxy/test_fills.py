@@ -300,3 +300,23 @@ async def test_an_answer_that_may_not_be_stored_takes_nobodys_place(deployment: 
             assert (await edge.get(PATH.replace("00000", f"{number:05}")))[2] == large
             await edge.settled()
         assert (await edge.get(PATH))[1]["cache-status"].startswith("fra-1; hit")
+
+
+async def test_a_client_that_has_the_object_already_leaves_its_fill_to_whoever_asks_next(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    rest = asyncio.Event()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        fields = ('ETag: "v1"', "Cache-Control: max-age=60", f"Content-Length: {len(BODY)}")
+        writer.write(header("200 OK", *fields) + BODY[:10])
+        await rest.wait()
+        writer.write(BODY[10:])
+        await writer.drain()
+
+    async with scripted_parent(script) as parent, running_edge(with_parents(deployment, [parent.address]), tmp_path) as edge:
+        assert (await edge.get(PATH, If_None_Match='"v1"'))[0] == 304
+        rest.set()
+        await edge.settled()
+        assert (await edge.get(PATH))[2] == BODY
+        assert len(parent.asked) == 1
