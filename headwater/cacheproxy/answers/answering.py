@@ -12,7 +12,7 @@ from aiohttp import web
 from headwater.cacheproxy.answers.delivery import deliver
 from headwater.cacheproxy.answers.gatewayerrors import gateway_error
 from headwater.cacheproxy.answers.sliceanswering import SliceAnswering
-from headwater.cacheproxy.answers.sources import FillSource, Source, StoredSource
+from headwater.cacheproxy.answers.sources import FillSource, StoredSource
 from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fills.fillorders import FillOrder
 from headwater.cacheproxy.fills.fillregistry import Fills
@@ -21,11 +21,12 @@ from headwater.cacheproxy.roles import Refused
 from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.store import Stored
 from headwater.cacheproxy.store.variants import Variants
-from headwater.rules.bodyplan import plan_body
+from headwater.rules.bodyplan import SendParts, SendWhole, plan_body
 from headwater.rules.cachestatus import CacheStatus, Outcome
 from headwater.rules.fields import directives, field
 from headwater.rules.fill import FillState
 from headwater.rules.freshness import Control, Lifetime, Reuse, decide_reuse, stored_fields, usable_on_error
+from headwater.rules.ranges import Single
 from headwater.rules.varying import variant_key, vary_names
 
 LOOKUPS_AT_MOST: Final = 3  # an object can be evicted between a 304 and the next look-up; not thrice in a row
@@ -189,6 +190,12 @@ def _suits(fill: Fill, exchange: Exchange) -> bool:
     return variant_key("", names, fill.order.asked) == variant_key("", names, exchange.fields)
 
 
-async def _plan_and_deliver(exchange: Exchange, source: Source) -> web.StreamResponse:
+def _first(part: Single) -> int:
+    return part.first
+
+
+async def _plan_and_deliver(exchange: Exchange, source: StoredSource | FillSource) -> web.StreamResponse:
     plan = plan_body(exchange.method, exchange.fields, source.status, source.fields, source.size, exchange.now)
+    if isinstance(plan, SendParts) and not source.goes_back and sorted(plan.parts, key=_first) != [*plan.parts]:
+        plan = SendWhole()  # a range may be ignored (RFC 9110 section 14.2)
     return await deliver(exchange, source, plan)

@@ -19,6 +19,7 @@ class StoredSource:
 
     stored: Stored
     age_s: float
+    goes_back = True
 
     @property
     def status(self) -> int:
@@ -68,6 +69,11 @@ class FillSource:
     @property
     def size(self) -> int | None:
         return self.fill.spool.length if self.fill.spool.finished else self.header.size
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether what was read is still there for who reads on before it."""
+        return not self.fill.spool.passing
 
     @property
     def age_s(self) -> float | None:

@@ -320,3 +320,16 @@ async def test_a_client_that_has_the_object_already_leaves_its_fill_to_whoever_a
         await edge.settled()
         assert (await edge.get(PATH))[2] == BODY
         assert len(parent.asked) == 1
+
+
+async def test_parts_in_any_order_of_a_body_that_passes_through_are_no_trouble(deployment: Deployment, tmp_path: Path) -> None:
+    cache = CacheSettings.model_validate({"max_object": "100 kB"})
+    async with (
+        scripted_parent(serving(BODY)) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, cache) as edge,
+    ):
+        status, _, body = await edge.get(PATH, Range="bytes=0-9,900000-900009")
+        assert (status, BODY[:10] in body, BODY[900_000:900_010] in body) == (206, True, True)
+        await edge.settled()
+        status, _, body = await edge.get(PATH, Range="bytes=900000-900009,0-9")
+        assert (status, body) == (200, BODY)
