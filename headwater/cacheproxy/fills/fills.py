@@ -149,10 +149,13 @@ class Fill:
     @property
     def shareable(self) -> bool:
         """Whether others than the leader may use the answer (RFC 9111: only what may be stored)."""
-        if self.header is None:
-            return True
         too_large = (self.machine.size or 0) > self._settings.max_object and self.machine.state is not FillState.SPLIT
-        return self.header.storability is Storability.STORABLE and not too_large
+        return self.header is None or (self._may_be_stored and not too_large)
+
+    @property
+    def _may_be_stored(self) -> bool:
+        """By its terms, whatever its size."""
+        return self.header is not None and self.header.storability is Storability.STORABLE
 
     @property
     def to_be_stored(self) -> bool:
@@ -217,7 +220,7 @@ class Fill:
                     case Ask():
                         ask = command
                     case Announce():
-                        await self.spool.expect(self.machine.size, for_store=self.shareable)
+                        await self.spool.expect(self.machine.size, for_store=self._may_be_stored)
                         self.decided.set()
                     case Skip(count):
                         self._skip = count
