@@ -2,13 +2,16 @@
 
 Each use of an object weighs 1 and halves every half-life, counted in turnovers of the store (a turnover is as many bytes
 brought in as the budget holds). This is LRFU (Lee et al. 2001), between LRU (a half-life of nothing) and LFU (an endless one).
-Which half-life serves best depends on the traffic: new releases want a short memory, a long tail and scans a long one. So
-both are kept, two small stores that see one object in SIXTEENTH play them against each other (as in "miniature simulation",
-Waldspurger et al. 2017), and whichever hits more bytes chooses the victims.
+Which memory serves best depends on the traffic: what is forgotten within the hour wants a very short one, new releases a short
+one, a long tail, scans and loops a long one. So three are kept, three small stores that see one object in SIXTEENTH play them
+against each other (as in "miniature simulation", Waldspurger et al. 2017), and whichever hits more bytes chooses the victims.
 
-- Weights are kept as `log2(weight) + now / half-life`, which does not change until the next use ("forward decay", Cormode et
-  al. 2009): nothing is ever sorted again. The victim is the least of SAMPLE slots drawn at random.
+- Weights are kept as `log2(weight) + log2(what a use counts now)`, which does not change until the next use ("forward decay",
+  Cormode et al. 2009): nothing is ever sorted again. The victim is the least of SAMPLE slots drawn at random.
 - What an object weighed when it left is remembered in a table of fixed rows, so that one that comes back is known.
+- The long memory prefers, of two that were used as often, the one that came first. Where a scan or a loop is longer than the
+  store holds, its objects would otherwise push each other out, each just before it is asked for again; LIRS (Jiang, Zhang
+  2002) and S3-FIFO (Yang et al. 2023) keep such a loop's beginning, too, as newcomers get only a small part of their stores.
 
 Every operation is O(1). What was measured, and what was tried and did not pay, stands in docs/eviction.md.
 """
@@ -17,11 +20,33 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from math import log2
 from typing import Final, Generic, TypeVar
 
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How much a use counts by its time; times and lengths in turnovers of the store.
+
+    Uses lose half their weight every `half_life`. With an `era` they do so only from one era to the next: within an era time
+    runs backward, and a later use counts less. Eras must end, or what came first would stay for ever.
+    """
+
+    half_life: float
+    era: float = 0.0
+
+    def credit(self, now: float) -> float:
+        """log2 of what a use counts at a time, as forward decay counts: more and more, as nothing that is noted is changed."""
+        if self.era:
+            in_era = now % self.era
+            now = now - in_era - in_era
+        return now / self.half_life
+
+
 SAMPLE: Final = 32
-HALF_LIVES: Final = (64.0, 2.0)  # turnovers
+LONG: Final = Memory(64.0, era=256.0)  # longer than a loop takes to prove itself, a few turnovers a round
+MEMORIES: Final = (LONG, Memory(2.0), Memory(0.25))
 SIXTEENTH: Final = 16
 VERDICT_TURNOVERS: Final = 20.0  # over how many of the small stores' turnovers their hits are compared
 FIRST_ROWS: Final = 1 << 16  # of the table of those that left; it grows with the number of objects
@@ -37,24 +62,25 @@ class Ranking(Generic[K]):
     The caller keeps to its budget: it removes `victim()` after `victim()` until there is room, then adds.
     """
 
-    def __init__(self, budget: int, half_lives: tuple[float, ...] = HALF_LIVES, *, sample: int = SAMPLE) -> None:
+    def __init__(self, budget: int, memories: tuple[Memory, ...] = MEMORIES, *, sample: int = SAMPLE) -> None:
         self.used = 0
         self._budget = max(1, budget)
         self._sample = sample
         self._now = 0.0  # turnovers so far
-        self._paces = [1.0 / half_life for half_life in half_lives]
-        self._chosen = 0  # the half-life that chooses victims
+        self._memories = memories
+        self._credits = [memory.credit(0.0) for memory in memories]  # of a use now
+        self._chosen = 0  # the memory that chooses victims
         self._drawn = 0x9E3779B97F4A7C15
         self._slots: dict[K, int] = {}
         self._keys: list[K] = []
         self._sizes = array("I")
-        self._weights = [array("d") for _ in half_lives]
+        self._weights = [array("d") for _ in memories]
         self._left_tags = array("H", [0]) * FIRST_ROWS
-        self._left_weights = [array("f", [_NEVER]) * FIRST_ROWS for _ in half_lives]
+        self._left_weights = [array("f", [_NEVER]) * FIRST_ROWS for _ in memories]
         self._small: list[Ranking[K]] = []
-        if len(half_lives) > 1:
-            self._small = [Ranking(budget // SIXTEENTH, (half_life,), sample=sample) for half_life in half_lives]
-        self._hits = [0.0] * len(half_lives)
+        if len(memories) > 1:
+            self._small = [Ranking(budget // SIXTEENTH, (memory,), sample=sample) for memory in memories]
+        self._hits = [0.0] * len(memories)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -71,8 +97,8 @@ class Ranking(Generic[K]):
         slot = self._slots.get(key)
         if slot is None:
             return False
-        for weights, pace in zip(self._weights, self._paces, strict=True):
-            weights[slot] = _sum(weights[slot], self._now * pace + log2(uses))
+        for weights, credit in zip(self._weights, self._credits, strict=True):
+            weights[slot] = _with_uses(weights[slot], credit, uses)
         if self._small and _is_sampled(key):
             self._compare(key, self._sizes[slot])
             if uses > 1:
@@ -83,18 +109,18 @@ class Ranking(Generic[K]):
         """Takes a key in, with its first use; one that is here already gets the new size."""
         self.remove(key)
         self._now += size / self._budget
+        self._credits = [memory.credit(self._now) for memory in self._memories]
         row, tag = self._row_of(key)
         known = self._left_tags[row] == tag
         self._slots[key] = len(self._keys)
         self._keys.append(key)
         self._sizes.append(size)
-        for weights, left, pace in zip(self._weights, self._left_weights, self._paces, strict=True):
-            use = self._now * pace
-            weights.append(_sum(left[row], use) if known else use)
+        for weights, left, credit in zip(self._weights, self._left_weights, self._credits, strict=True):
+            weights.append(_with_uses(left[row], credit) if known else credit)
         self.used += size
         if len(self._keys) > len(self._left_tags):
             self._left_tags = array("H", [0]) * (2 * len(self._left_tags))
-            self._left_weights = [array("f", [_NEVER]) * len(self._left_tags) for _ in self._paces]
+            self._left_weights = [array("f", [_NEVER]) * len(self._left_tags) for _ in self._memories]
         if self._small and _is_sampled(key):
             self._compare(key, size)
 
@@ -181,9 +207,7 @@ def _is_sampled(key: Hashable) -> bool:
     return (hash(key) * 0x9E3779B97F4A7C15 >> 40) % SIXTEENTH == 0
 
 
-def _sum(one: float, other: float) -> float:
-    """log2(2**one + 2**other)."""
-    if one < other:
-        one, other = other, one
-    gap = one - other
-    return one if gap > 50 else one + log2(1.0 + 2.0**-gap)
+def _with_uses(weight: float, credit: float, uses: int = 1) -> float:
+    """log2(2**weight + uses * 2**credit). A weight is never so far above today's credit that this overflows: credits fall by no
+    more than LONG's four bits."""
+    return credit + log2(uses + 2.0 ** (weight - credit))
