@@ -1,7 +1,7 @@
 """Byte hit ratios of our policy and of others on the same traces.
 
     pip install libcachesim        # GPL: for this comparison only, no part of Headwater imports it
-    python -m bench.eviction [requests per trace]
+    python -m bench.eviction [requests per trace] [--seed 11]
     python -m bench.eviction edge.log trace.csv      # recorded traffic instead: see recorded.py
 
 LRB learns from batches of 131,072 examples (a constant of libcachesim's): with fewer than LRB_LEARNS_FROM requests it would be
@@ -10,6 +10,7 @@ LRU under another name and is left out. Ask for 500,000, and have ten minutes a 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,9 +88,13 @@ def _next_uses(requests: list[Request]) -> list[int]:
 
 def main(arguments: Sequence[str]) -> int:
     """How often ours was behind the best of the simple ones."""
-    files = [Path(argument) for argument in arguments if not argument.isdecimal()]
-    count = next((int(argument) for argument in arguments if argument.isdecimal()), 100_000)
-    traces = [recorded(file, count) for file in files] if files else [make(count, SEED) for make in TRACES]
+    parser = argparse.ArgumentParser(prog="python -m bench.eviction")
+    parser.add_argument("what", nargs="*", help="recordings, and how many requests of each trace (100000)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the made-up traces")
+    asked = parser.parse_args(arguments)
+    files = [Path(argument) for argument in asked.what if not argument.isdecimal()]
+    count = next((int(argument) for argument in asked.what if argument.isdecimal()), 100_000)
+    traces = [recorded(file, count) for file in files] if files else [make(count, asked.seed) for make in TRACES]
     print(f"| trace | budget | ours | {' | '.join((*SIMPLE, *OTHERS))} | ours / best simple |")
     print("|---|---|---" + "|---" * (len(SIMPLE) + len(OTHERS)) + "|---|")
     return sum(_compare(trace, share) for trace in traces for share in SHARES)

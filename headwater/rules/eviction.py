@@ -2,7 +2,7 @@
 
 Each use of an object weighs 1 and halves every half-life, counted in turnovers of the store (a turnover is as many bytes
 brought in as the budget holds). This is LRFU (Lee et al. 2001), between LRU (a half-life of nothing) and LFU (an endless one).
-Which memory serves best depends on the traffic: what is forgotten within the hour wants a very short one, new releases a short
+Which memory serves best depends on the traffic: what everybody asks for at once wants a very short one, new releases a short
 one, a long tail, scans and loops a long one. So three are kept, three small stores that see one object in SIXTEENTH play them
 against each other (as in "miniature simulation", Waldspurger et al. 2017), and whichever hits more bytes chooses the victims.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import log2
+from math import exp2, log2
 from typing import Final, Generic, TypeVar
 
 
@@ -30,7 +30,8 @@ class Memory:
     """How much a use counts by its time; times and lengths in turnovers of the store.
 
     Uses lose half their weight every `half_life`. With an `era` they do so only from one era to the next: within an era time
-    runs backward, and a later use counts less. Eras must end, or what came first would stay for ever.
+    runs backward, and a later use counts less. Eras end, or else what came first would stay for ever; they are to be few
+    half-lives long (see `touch`).
     """
 
     half_life: float
@@ -74,7 +75,8 @@ class Ranking(Generic[K]):
         self._slots: dict[K, int] = {}
         self._keys: list[K] = []
         self._sizes = array("I")
-        self._weights = [array("d") for _ in memories]
+        # Four bytes tell turnovers apart up to some millions of them, eight for ever: what a short memory needs.
+        self._weights = [array("d" if memory.half_life < 1 else "f") for memory in memories]
         self._left_tags = array("H", [0]) * FIRST_ROWS
         self._left_weights = [array("f", [_NEVER]) * FIRST_ROWS for _ in memories]
         self._small: list[Ranking[K]] = []
@@ -97,8 +99,10 @@ class Ranking(Generic[K]):
         slot = self._slots.get(key)
         if slot is None:
             return False
+        # log2(2**weight + uses * 2**credit). A weight exceeds a use's by how often it was used and the half-lives of one era at
+        # most, so that this cannot overflow.
         for weights, credit in zip(self._weights, self._credits, strict=True):
-            weights[slot] = _with_uses(weights[slot], credit, uses)
+            weights[slot] = credit + log2(uses + exp2(weights[slot] - credit))
         if self._small and _is_sampled(key):
             self._compare(key, self._sizes[slot])
             if uses > 1:
@@ -116,7 +120,7 @@ class Ranking(Generic[K]):
         self._keys.append(key)
         self._sizes.append(size)
         for weights, left, credit in zip(self._weights, self._left_weights, self._credits, strict=True):
-            weights.append(_with_uses(left[row], credit) if known else credit)
+            weights.append(credit + log2(1.0 + exp2(left[row] - credit)) if known else credit)
         self.used += size
         if len(self._keys) > len(self._left_tags):
             self._left_tags = array("H", [0]) * (2 * len(self._left_tags))
@@ -205,9 +209,3 @@ def _mixed(key: Hashable) -> int:
 
 def _is_sampled(key: Hashable) -> bool:
     return (hash(key) * 0x9E3779B97F4A7C15 >> 40) % SIXTEENTH == 0
-
-
-def _with_uses(weight: float, credit: float, uses: int = 1) -> float:
-    """log2(2**weight + uses * 2**credit). A weight is never so far above today's credit that this overflows: credits fall by no
-    more than LONG's four bits."""
-    return credit + log2(uses + 2.0 ** (weight - credit))

@@ -28,7 +28,7 @@ def test_uses_noted_together_leave_the_same_ranking(steps: list[tuple[int, int, 
         assert together.touch(key, uses)
         assert list(one_by_one._keys) == list(together._keys)
         for ours, theirs in zip(one_by_one._weights, together._weights, strict=True):
-            assert list(ours) == pytest.approx(list(theirs))
+            assert list(ours) == pytest.approx(list(theirs), abs=1e-4)  # kept in four bytes
         assert one_by_one._hits == pytest.approx(together._hits)
 
 
