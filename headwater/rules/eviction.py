@@ -50,7 +50,7 @@ LONG: Final = Memory(64.0, era=256.0)  # longer than a loop takes to prove itsel
 MEMORIES: Final = (LONG, Memory(2.0), Memory(0.25))
 SIXTEENTH: Final = 16
 VERDICT_TURNOVERS: Final = 20.0  # over how many of the small stores' turnovers their hits are compared
-FIRST_ROWS: Final = 1 << 16  # of the table of those that left; it grows with the number of objects
+FIRST_ROWS: Final = 1 << 17  # of the table of those that left; it grows with the number of objects
 _NEVER: Final = -1e30
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -63,10 +63,9 @@ class Ranking(Generic[K]):
     The caller keeps to its budget: it removes `victim()` after `victim()` until there is room, then adds.
     """
 
-    def __init__(self, budget: int, memories: tuple[Memory, ...] = MEMORIES, *, sample: int = SAMPLE) -> None:
+    def __init__(self, budget: int, memories: tuple[Memory, ...] = MEMORIES, *, rows: int = FIRST_ROWS) -> None:
         self.used = 0
         self._budget = max(1, budget)
-        self._sample = sample
         self._now = 0.0  # turnovers so far
         self._memories = memories
         self._credits = [memory.credit(0.0) for memory in memories]  # of a use now
@@ -77,11 +76,11 @@ class Ranking(Generic[K]):
         self._sizes = array("I")
         # Four bytes tell turnovers apart up to some millions of them, eight for ever: what a short memory needs.
         self._weights = [array("d" if memory.half_life < 1 else "f") for memory in memories]
-        self._left_tags = array("H", [0]) * FIRST_ROWS
-        self._left_weights = [array("f", [_NEVER]) * FIRST_ROWS for _ in memories]
+        self._left_tags = array("H", [0]) * rows
+        self._left_weights = [array("f", [_NEVER]) * rows for _ in memories]
         self._small: list[Ranking[K]] = []
         if len(memories) > 1:
-            self._small = [Ranking(budget // SIXTEENTH, (memory,), sample=sample) for memory in memories]
+            self._small = [Ranking(budget // SIXTEENTH, (memory,), rows=rows // SIXTEENTH) for memory in memories]
         self._hits = [0.0] * len(memories)
 
     def __len__(self) -> int:
@@ -156,7 +155,7 @@ class Ranking(Generic[K]):
         weights = self._weights[self._chosen]
         chosen, least = 0, float("inf")
         drawn = self._drawn
-        for _ in range(self._sample):
+        for _ in range(SAMPLE):
             drawn = (drawn * 6364136223846793005 + 1442695040888963407) & _MASK  # Knuth's MMIX generator
             slot = ((drawn >> 32) * count) >> 32
             if weights[slot] < least:
