@@ -21,7 +21,7 @@ from headwater.cacheproxy.metrics import DISK_BYTES, DISK_OBJECTS, DISK_RESERVED
 from headwater.cacheproxy.store.diskindex import DiskIndex, blocks_of
 from headwater.cacheproxy.store.draft import Draft
 from headwater.cacheproxy.store.metadata import Metadata
-from headwater.cacheproxy.store.objectfile import Damaged, OpenObject, footer_bytes, open_object
+from headwater.cacheproxy.store.objectfile import Damaged, OpenObject, open_object
 from headwater.cacheproxy.store.shares import NAME_DIGITS, WHOLE, Share, file_name
 from headwater.runtime.logs import Log
 
@@ -179,9 +179,10 @@ class DiskStore:
         name = _name_of(metadata.key)
         path = self._path_of(name)
         try:
-            if not self.keeps(metadata.key) or not reservation.covers(metadata.size_bytes + footer_bytes(metadata)):
+            end = draft.footer(metadata)
+            if not self.keeps(metadata.key) or not reservation.covers(draft.length + len(end)):
                 return False
-            size = draft.complete(metadata)
+            size = draft.complete(end)
             with self._files:
                 if name[0] not in self._shelves:
                     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -58,14 +58,17 @@ class Draft:
         with self._lock:
             return os.pread(self._open(), count, offset)
 
-    def complete(self, metadata: Metadata) -> int:
-        """Writes what makes the file an object; its size. Raises OSError, or Damaged when the body has another length."""
+    def footer(self, metadata: Metadata) -> bytes:
+        """What would make the file an object. Raises Damaged when the body has another length."""
         if self.length != metadata.size_bytes:
             raise Damaged(f"{self.length} bytes instead of {metadata.size_bytes}")
         checksums = bytes(self._checksums)
         if self.length % CHECKED_BYTES:
             checksums += CRC.pack(self._checksum)
-        end = footer(metadata, checksums)
+        return footer(metadata, checksums)
+
+    def complete(self, end: bytes) -> int:
+        """Writes the footer behind the body; the file's size. Raises OSError."""
         with self._lock:
             write_all(self._open(), end, self.length)
         return self.length + len(end)

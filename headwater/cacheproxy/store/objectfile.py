@@ -60,11 +60,6 @@ def footer(metadata: Metadata, checksums: bytes) -> bytes:
     return covered + _TRAILER.pack(MAGIC, metadata.size_bytes, len(text), zlib.crc32(covered))
 
 
-def footer_bytes(metadata: Metadata) -> int:
-    """How long the footer will be."""
-    return -(-metadata.size_bytes // CHECKED_BYTES) * CRC.size + len(metadata.to_json()) + _TRAILER.size
-
-
 def open_object(path: Path | str, key: str | None = None) -> OpenObject:
     """The object under `path`, its footer checked; with a `key`, no other. Raises FileNotFoundError, Damaged or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headwater.cacheproxy.store.draft import Draft
 from headwater.cacheproxy.store.metadata import Metadata
-from headwater.cacheproxy.store.objectfile import CHECKED_BYTES, Damaged, footer_bytes, open_object
+from headwater.cacheproxy.store.objectfile import CHECKED_BYTES, Damaged, open_object
 
 
 def metadata(size: int, key: str = "video/videos/x") -> Metadata:
@@ -21,10 +21,11 @@ def write(folder: Path, body: bytes, pieces: int = 1) -> Path:
     draft = Draft(folder)
     for at in range(0, len(body), step):
         draft.append(body[at : at + step])
-    size = draft.complete(metadata(len(body)))
+    end = draft.footer(metadata(len(body)))
+    size = draft.complete(end)
     draft.become(str(path), str(folder / "aside"))
     draft.close()
-    assert size == path.stat().st_size == len(body) + footer_bytes(metadata(len(body)))
+    assert size == path.stat().st_size == len(body) + len(end)
     return path
 
 
@@ -74,7 +75,7 @@ def test_a_body_of_another_length_leaves_nothing_behind(tmp_path: Path) -> None:
     draft = Draft(tmp_path)
     draft.append(b"1234")
     with pytest.raises(Damaged):
-        draft.complete(metadata(5))
+        draft.footer(metadata(5))
     draft.close()
     assert list(tmp_path.iterdir()) == []
 
