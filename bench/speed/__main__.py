@@ -34,7 +34,7 @@ def cases(quick: bool) -> list[Case]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed")
     parser.add_argument("--quick", action="store_true", help="about 3 minutes, for a first look")
-    parser.add_argument("--seconds", type=float, help="for each figure; 5 by default, 1 with --quick")
+    parser.add_argument("--seconds", type=int, help="whole ones, for each figure; 5 by default, 1 with --quick")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.md and pictures/ are")
     arguments = parser.parse_args()
     for needed in ("wrk", "taskset", "setpriv", "openssl"):
@@ -42,7 +42,7 @@ def main() -> int:
             print(f"{needed} is missing: run bench/install-peers", file=sys.stderr)
             return 2
     busy = os.getloadavg()[0]
-    seconds = arguments.seconds or (1.0 if arguments.quick else 5.0)
+    seconds = float(arguments.seconds or (1 if arguments.quick else 5))
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, _site(Path(folder)) as site:
         lab = headwater.lab(site)
         print("cold path …", flush=True)

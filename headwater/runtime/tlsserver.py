@@ -11,13 +11,17 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import aiofastnet
 
 from headwater.rules.clienthello import LONGEST_HELLO, server_name, wanted
 from headwater.runtime.readable import readable
 from headwater.runtime.tls import Certificates
+
+# Room for one record (RFC 8446 section 5.2) in each direction. aiofastnet's own 16 records hold 256 KiB for each client that is
+# slow to read; and larger bodies go out faster by one, still in the processor's cache when it is sent (docs/adr/0008).
+BUFFER_BYTES: Final = 16 * 1024 + 64
 
 
 async def serve_tls(
@@ -30,7 +34,15 @@ async def serve_tls(
     loop = asyncio.get_running_loop()
     if loop.get_exception_handler() is None:
         loop.set_exception_handler(_without_clients_that_left)
-    await aiofastnet.connect_accepted_socket(loop, protocol, connection, ssl=context, ssl_handshake_timeout=handshake_timeout_s)
+    await aiofastnet.connect_accepted_socket(
+        loop,
+        protocol,
+        connection,
+        ssl=context,
+        ssl_handshake_timeout=handshake_timeout_s,
+        ssl_incoming_bio_size=BUFFER_BYTES,
+        ssl_outgoing_bio_size=BUFFER_BYTES,
+    )
 
 
 async def context_for(connection: socket.socket, certificates: Certificates) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from headwater.settings.units import Address
+from tests.support.certificates import authority
+from tests.support.deployments import free_port
 from tests.support.lab import JsonObject, Lab, running_lab
 from tests.support.scriptedparent import Asked, Script, header, scripted_parent
 
@@ -19,6 +22,8 @@ READERS = 1000
 MIB = 1024 * 1024
 BODY = os.urandom(4 * MIB)
 AT_MOST = 64 * MIB
+TLS_READERS = 250
+TLS_AT_MOST = 96 * 1024  # each: OpenSSL's state of a connection alone takes some 40 KiB
 FIELDS = ('ETag: "v1"', "Cache-Control: max-age=3600", f"Content-Length: {len(BODY)}")
 
 
@@ -68,7 +73,7 @@ async def read_slowly(readers: list[socket.socket], each_bytes: int) -> None:
 
 
 @asynccontextmanager
-async def edge_before(script: Script, folder: Path) -> AsyncIterator[Lab]:
+async def edge_before(script: Script, folder: Path, tls: JsonObject | None = None) -> AsyncIterator[Lab]:
     async with scripted_parent(script) as parent:
 
         def with_shop(content: JsonObject) -> None:
@@ -79,6 +84,8 @@ async def edge_before(script: Script, folder: Path) -> AsyncIterator[Lab]:
                 "parent": parent.address.url,
                 "shielded": False,
             }
+            if tls is not None:
+                content["pops"]["fra"]["edges"]["fra-1"]["tls"] = tls
 
         async with running_lab(folder, ("control", "fra-1"), with_shop) as lab:
             yield lab
@@ -115,3 +122,36 @@ async def test_a_thousand_slow_readers_cost_little_memory(tmp_path: Path, kind: 
             print(f"{READERS} slow readers {kind}: {(during - before) / MIB:.1f} MiB more")
             assert during - before < AT_MOST
             assert (await lab.http.get(f"{edge.url}/shop/a")).content == BODY, "a reader at full speed is not held up"
+
+
+def tls_readers(address: Address, context: ssl.SSLContext) -> list[ssl.SSLSocket]:
+    """As `slow_readers`, over TLS. Blocking."""
+    readers = []
+    for _ in range(TLS_READERS):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        connection.connect((address.host, address.port))
+        secured = context.wrap_socket(connection, server_hostname="www.shop.test")
+        secured.sendall(b"GET /shop/a HTTP/1.1\r\nHost: www.shop.test\r\n\r\n")
+        assert secured.recv(8) == b"HTTP/1.1"
+        readers.append(secured)
+    return readers
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_over_tls_holds_a_record_and_not_its_body(tmp_path: Path) -> None:
+    ca, listen = authority(tmp_path / "ca"), Address("127.0.1.1", free_port("127.0.1.1"))
+    files = ca.issue("edge", "www.shop.test")
+    certificates = [{"certificate": str(files.certificate), "key": str(files.key)}]
+    async with edge_before(whole, tmp_path, {"listen": str(listen), "certificates": certificates}) as lab:
+        edge, pid = lab.edges["fra-1"], lab.processes["fra-1"].pid
+        assert (await lab.http.get(f"{edge.url}/shop/a")).content == BODY
+        before = resident_bytes(pid)
+        readers = await asyncio.to_thread(tls_readers, listen, ca.client())
+        try:
+            each = (resident_bytes(pid) - before) / TLS_READERS
+        finally:
+            for one in readers:
+                one.close()
+        print(f"{each / 1024:.0f} KiB a slow reader over TLS")
+        assert each < TLS_AT_MOST

@@ -18,6 +18,7 @@ import uvloop
 
 from bench.speed.servers import Server, Site, free_port, running, wait_until_serving
 from bench.speed.upstream import body_of
+from headwater.runtime.tlsserver import BUFFER_BYTES
 
 NAME = "Floor"
 JOINED_BYTES = 32 * 1024  # as our fast lane does
@@ -50,7 +51,8 @@ async def serve(port: int, tls_port: int, pem: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(pem)
     plain = await loop.create_server(_Answering, "127.0.0.1", port, backlog=4096)
-    secured = await aiofastnet.create_server(loop, _Answering, "127.0.0.1", tls_port, ssl=context, backlog=4096)
+    buffers = {"ssl_incoming_bio_size": BUFFER_BYTES, "ssl_outgoing_bio_size": BUFFER_BYTES}
+    secured = await aiofastnet.create_server(loop, _Answering, "127.0.0.1", tls_port, ssl=context, backlog=4096, **buffers)
     async with plain, secured:
         await asyncio.Event().wait()
 
