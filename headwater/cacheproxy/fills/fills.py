@@ -11,26 +11,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from headwater.cacheproxy.fills.digestcheck import DigestCheck
 from headwater.cacheproxy.fills.fillheaders import digest_of, header_event, noted_header, sliced_version
 from headwater.cacheproxy.fills.fillorders import FillHeader, FillOrder
+from headwater.cacheproxy.fills.keeping import Keeping, Registry
 from headwater.cacheproxy.fills.parents import Parent, ParentAnswer, ParentClient, ParentTrouble
-from headwater.cacheproxy.fills.pieces import Piece
 from headwater.cacheproxy.metrics import (
     FILL_BYTES,
-    FILL_DISCARDED,
     FILL_RESUMES,
     FILL_TROUBLES,
     FILLS,
     FILLS_RUNNING,
 )
-from headwater.cacheproxy.store.metadata import HEAD_STATUS, Metadata
+from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.spool import Spool
 from headwater.cacheproxy.store.store import Store
-from headwater.cacheproxy.store.variants import Variants
-from headwater.rules.fields import end_to_end, field
 from headwater.rules.fill import (
     Announce,
     Ask,
@@ -46,9 +43,9 @@ from headwater.rules.fill import (
     ParentFailed,
     Skip,
 )
-from headwater.rules.freshness import Storability, storability, stored_fields
+from headwater.rules.freshness import Storability
 from headwater.rules.purging import Coverage
-from headwater.rules.slices import Version, WantedSlice
+from headwater.rules.slices import WantedSlice
 from headwater.runtime.logs import Log
 from headwater.settings.cache import CacheSettings
 
@@ -59,19 +56,6 @@ SAME_PARENT_PAUSE_S: Final = 0.25
 TURNS_OF_FOLLOWERS: Final = 2
 # Ends after which there is nothing to follow: the next one to ask begins anew, or finds in the store what was confirmed.
 _NOTHING_TO_FOLLOW: Final = frozenset((FillState.CONFIRMED, FillState.REFUSED, FillState.CUT_OFF, FillState.CANCELLED))
-
-
-class Registry(Protocol):
-    """Who starts the fills of slices."""
-
-    def trusts(self, url_key: str, version: Version) -> bool:
-        """Whether nothing speaks against keeping this version in slices."""
-
-    async def leave(self, head: Metadata) -> None:
-        """Drops the slices of a version that was replaced."""
-
-    def begin_slice(self, order: FillOrder, given: ParentAnswer, accounted: int) -> bool:
-        """Lets a fill of this slice go on with an answer that has begun. False: it is not needed."""
 
 
 @dataclass(slots=True)
@@ -130,6 +114,7 @@ class Fill:
         self._accounted = order.stale.accounted if order.stale else store.purges.sequence
         if accounted is not None:
             self._accounted = accounted
+        self._keeping = Keeping(self, store, settings, registry, self._accounted)
         self._check = DigestCheck()
 
     @property
@@ -328,9 +313,10 @@ class Fill:
                 self.spool.finish()
                 for _ in range(TURNS_OF_FOLLOWERS):
                     await asyncio.sleep(0)
-                await self._keep()
+                self.kept = await self._keeping.keep()
             case FillState.CONFIRMED:
-                await self._confirm()
+                assert self._answer is not None
+                await self._keeping.confirm(self._answer.fields, self._asked_at)
             case FillState.SPLIT:
                 await self._split()
             case FillState.REFUSED | FillState.CUT_OFF:
@@ -338,98 +324,15 @@ class Fill:
             case _:
                 pass
 
-    async def _keep(self) -> None:
-        header = self.header
-        assert header is not None
-        reason = self._why_not_kept(header)
-        if reason is not None:
-            FILL_DISCARDED.labels(reason).inc()
-            if self.order.stale is not None:
-                await self._store.discard(self.order.stale.key)
-            return
-        piece = self.order.piece
-        if piece is None:
-            metadata = await self._metadata(header, header.status, self.spool.length)
-        else:
-            metadata = piece.metadata(header.request_time, header.response_time, self._accounted)
-        self.kept = await self._store.put(metadata, self.spool)
-        await self._leave_stale(None)
-        if not self.kept and self._store.keeps(metadata.key):
-            FILL_DISCARDED.labels("no_room").inc()
-
-    async def _metadata(self, header: FillHeader, status: int, size_bytes: int) -> Metadata:
-        key = await Variants(self._store).key_for(self.order.key, header.fields, self.order.asked)
-        return Metadata(
-            key,
-            status,
-            stored_fields(header.fields),
-            size_bytes,
-            header.request_time,
-            header.response_time,
-            url_key="" if key == self.order.key else self.order.key,
-            accounted=self._accounted,
-        )
-
     async def _split(self) -> None:
-        """Stores the head of an object in slices; the answer that showed it to be one goes on as the fill of its first slice."""
-        header, policy, event, answer = self.header, self._policy, self.machine.header, self._answer
-        assert header is not None
-        assert policy is not None
-        assert event is not None
-        assert event.size is not None
+        """The object is kept in slices; the answer that showed it to be so goes on as the fill of its first one."""
+        assert self._policy is not None
         assert self._asked is not None
-        plain = await self._metadata(header, HEAD_STATUS, 0)
-        self.head = replace(plain, total_bytes=event.size, slice_bytes=policy.size)
-        piece = Piece(self.head, event.part.first // policy.size if event.part is not None else 0)
-        parents = (self._asked, *self.order.parents)
-        order = replace(
-            self.order, key=piece.key, parents=parents, piece=piece, probe=None, stale=None, relays_errors=False, on_interim=None
-        )
-        if answer is not None and self._registry.begin_slice(order, answer, self._accounted):
+        self.head, order = await self._keeping.sliced(self._policy, self._asked)
+        if self._answer is not None and self._registry.begin_slice(order, self._answer, self._accounted):
             self._answer = None
         # After the slice's fill has begun: who finds the head finds that too.
-        if not self.forgotten and self.purged is not Coverage.GONE:
-            await self._store.put_bytes(self.head, b"")
-            await self._leave_stale(self.head)
-
-    async def _leave_stale(self, now: Metadata | None) -> None:
-        """What replaced the stale object was kept (`now`: the head of one in slices)."""
-        stale = self.order.stale
-        if stale is None or not stale.is_head:
-            return
-        if now is None or (now.key, now.version, now.slice_bytes) != (stale.key, stale.version, stale.slice_bytes):
-            await self._registry.leave(stale)
-
-    def _why_not_kept(self, header: FillHeader) -> str | None:
-        if header.storability is not Storability.STORABLE:
-            return header.storability
-        if self.forgotten:
-            return "invalidated"
-        if self.purged is Coverage.GONE:
-            return "purged"
-        if self.machine.header is not None and not self.machine.header.framed:
-            return "end_not_framed"  # a broken connection would look the same as the end
-        if self.spool.length > self._settings.max_object:
-            return "too_large"
-        if self.spool.passing:
-            return "no_room"
-        return None
-
-    async def _confirm(self) -> None:
-        """The stored body counts as just fetched, and followers look it up again; under terms that forbid to keep it, it is gone
-        instead, and they ask for it anew."""
-        stale, answer, now = self.order.stale, self._answer, time.time()
-        assert stale is not None
-        assert answer is not None
-        renewed = stale.confirmed(end_to_end(answer.fields), self._asked_at, now)
-        status, authorized = 200 if stale.is_head else stale.status, field(self.order.asked, "authorization") is not None
-        terms = storability(status, renewed.fields, self._settings.negative_ttl, now, authorized=authorized)
-        if terms is Storability.STORABLE:
-            self._store.confirm(stale, renewed)
-            return
-        FILL_DISCARDED.labels(terms).inc()
-        await self._store.discard(stale.key)
-        await self._leave_stale(None)
+        await self._keeping.keep_head(self.head)
 
     def _failed(self, error: ParentTrouble) -> list[FillCommand]:
         if self._asked is not None:
