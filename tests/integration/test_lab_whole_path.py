@@ -11,6 +11,7 @@ import pytest
 from headwater.settings.units import Address
 from tests.support.clips import REAL_MEDIA, decode, flash_and_tone
 from tests.support.lab import Lab
+from tests.support.media import make_with
 from tests.support.viewing import Viewer, at_edge, media_only, path_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lab")]
@@ -77,8 +78,9 @@ async def test_a_player_decodes_every_frame_in_sync_through_an_edge(
 
 @pytest.mark.skipif(not REAL_MEDIA.is_dir(), reason="needs ../shared/media, real files beside the clone")
 @pytest.mark.parametrize("name", ["bbb_480p24_30s_51.mp4", "gen_720p23976_12s.mp4"])
-async def test_a_real_file_keeps_its_length_in_frames(lab: Lab, name: str) -> None:
-    file = REAL_MEDIA / name
+async def test_a_real_file_keeps_its_length_in_frames(lab: Lab, name: str, tmp_path: Path) -> None:
+    file = tmp_path / name  # its beginning, as it is: encoding it up the lab's whole ladder takes long
+    await asyncio.to_thread(make_with, file, "-i", str(REAL_MEDIA / name), "-t", "5", "-c", "copy")
     video = await lab.whole_video(await lab.upload(file))
     playback = await lab.ask(f"/api/v1/videos/{video['video_id']}/playback", params={"via": "address"})
     [source] = await asyncio.to_thread(decode, str(file))
