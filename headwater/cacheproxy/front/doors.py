@@ -39,6 +39,7 @@ _PAUSE_S: Final = 0.1  # after a failed accept: out of file descriptors, which p
 _NEWCOMERS_SHARE: Final = 1 / 4
 _NEWCOMERS_AT_LEAST: Final = 16
 _NEWCOMERS_AT_MOST: Final = 128
+_HANDSHAKES_AT_MOST: Final = 16  # one costs as much as ten plain newcomers
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ class _Entrance:
     def _at_once(self) -> int:
         """Of several workers each takes one by one until it has a few: a busy one comes round less often, and takes fewer."""
         least = _NEWCOMERS_AT_LEAST if self._door.listener is None else 1
-        return min(_NEWCOMERS_AT_MOST, max(least, int(self._server.gate.connections * _NEWCOMERS_SHARE)))
+        most = _NEWCOMERS_AT_MOST if self._door.tls is None else _HANDSHAKES_AT_MOST
+        return min(most, max(least, int(self._server.gate.connections * _NEWCOMERS_SHARE)))
 
     async def close(self) -> None:
         """Accepts nothing any more; what was accepted comes in, if it does so soon."""
