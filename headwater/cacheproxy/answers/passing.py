@@ -141,8 +141,8 @@ async def _relay_and_keep(exchange: Exchange, answer: ParentAnswer, keeping: Pos
     answer.tap = keeping.take
     try:
         response = await relay(exchange, answer)
-        if watch.count <= OWN_INVALIDATION:  # else another request changed the object, perhaps after this one did
-            await keeping.keep()
+        # Another request may have changed the object, perhaps after this one did.
+        await keeping.keep(lambda: watch.count <= OWN_INVALIDATION)
         return response
     finally:
         keeping.close()

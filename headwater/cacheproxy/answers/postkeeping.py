@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headwater.cacheproxy.fills.parents import ParentAnswer
@@ -44,9 +45,9 @@ class PostKeeping:
         self._reserved = 0
         self._chunks.clear()
 
-    async def keep(self) -> None:
-        """Stores what the client got, if that was everything, and nothing that was asked for later is here already. Only the
-        worker that owns the key can tell: all others' fills of it go through that one."""
+    async def keep(self, still_holds: Callable[[], bool]) -> None:
+        """Stores what the client got, if that was everything and `still_holds`, and nothing that was asked for later is here
+        already. Only the worker that owns the key can tell: all others' fills of it go through that one."""
         if self._given_up or not self.answer.ended or not self.answer.framed or not self.store.share.owns(self.key):
             return
         now, body = time.time(), b"".join(self._chunks)
@@ -59,6 +60,8 @@ class PostKeeping:
         for newer in (held, in_ram.metadata if in_ram else None):
             if newer is not None and newer.request_time >= self.request_time:
                 return
+        if not still_holds():
+            return
         self.close()
         await self.store.put_bytes(
             Metadata(self.key, self.answer.status, fields, len(body), self.request_time, now, accounted=self.accounted), body

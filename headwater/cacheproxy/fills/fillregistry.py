@@ -34,6 +34,7 @@ class Fills:
         self._settings = settings
         self._log = log
         self._shared: dict[str, Fill] = {}
+        self._of_key: dict[str, set[Fill]] = {}  # all that run: those that nobody joins are stored, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._distrusted: TTLCache[str, Version] = TTLCache(DISTRUSTED_AT_MOST, DISTRUSTED_FOR_S)
         self._versions = VersionsLeft(store, siblings, self.forget)
@@ -48,9 +49,9 @@ class Fills:
         return self._store.purges.judge(metadata) is not None
 
     def forget(self, key: str) -> None:
-        """The object was invalidated: newcomers start anew, and what a running fill gets is not stored."""
-        fill = self._shared.pop(key, None)
-        if fill is not None:
+        """The object was invalidated: newcomers start anew, and what any running fill of it gets is not stored."""
+        self._shared.pop(key, None)
+        for fill in self._of_key.get(key, ()):
             fill.forgotten = True
 
     @property
@@ -87,6 +88,7 @@ class Fills:
         fill = Fill(order, self._client, self._store, self._settings, self._log, self, given, accounted)
         if shared:
             self._shared[order.key] = fill
+        self._of_key.setdefault(order.key, set()).add(fill)
         fill.task = asyncio.create_task(fill.run(), name=f"fill {order.key}")
         self._tasks.add(fill.task)
         fill.task.add_done_callback(self._forget(fill))
@@ -102,9 +104,13 @@ class Fills:
     def _forget(self, fill: Fill) -> Callable[[asyncio.Task[None]], None]:
         def forget(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if self._shared.get(fill.order.key) is fill:
-                del self._shared[fill.order.key]
+            key = fill.order.key
+            if self._shared.get(key) is fill:
+                del self._shared[key]
+            self._of_key[key].discard(fill)
+            if not self._of_key[key]:
+                del self._of_key[key]
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._log.error("fill ended by an error", key=fill.order.key, exc_info=error)
+                self._log.error("fill ended by an error", key=key, exc_info=error)
 
         return forget

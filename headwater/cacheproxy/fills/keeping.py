@@ -74,6 +74,9 @@ class Keeping:
             metadata = await self._metadata(header, header.status, self._fill.spool.length)
         else:
             metadata = piece.metadata(header.request_time, header.response_time, self._accounted)
+        if self._fill.forgotten:  # while its place was found
+            FILL_DISCARDED.labels("invalidated").inc()
+            return False
         kept = await self._store.put(metadata, self._fill.spool)
         await self._leave_stale(None)
         if not kept and self._store.keeps(metadata.key):

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,10 @@ from headwater.runtime.logs import Log
 _NAME: Final = re.compile(rf"[0-9a-f]{{{NAME_DIGITS}}}\Z")
 _FORMER_NAME: Final = re.compile(r"[0-9a-f]{64}\Z")  # of versions before this one; nothing finds them any more
 _OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))  # says nothing about the file
+
+
+def _always() -> bool:
+    return True
 
 
 class Reservation:
@@ -155,8 +159,9 @@ class DiskStore:
         """A new file that has no name yet. Raises OSError."""
         return Draft(self._drafts)
 
-    def write(self, metadata: Metadata, body: Iterable[bytes]) -> bool:
-        """Stores a body. False when another worker keeps it, it does not fit or the disk would not take it."""
+    def write(self, metadata: Metadata, body: Iterable[bytes], wanted: Callable[[], bool] = _always) -> bool:
+        """Stores a body. False when another worker keeps it, it does not fit, the disk would not take it, or it is not `wanted`
+        any more."""
         reservation = self.reserve(metadata.size_bytes) if self.keeps(metadata.key) else None
         if reservation is None:
             return False
@@ -165,7 +170,7 @@ class DiskStore:
             draft = self.draft()
             for piece in body:
                 draft.append(piece)
-            return self.adopt(metadata, draft, reservation)
+            return self.adopt(metadata, draft, reservation, wanted)
         except OSError as error:
             self._trouble("write_failed", metadata.key, error)
             return False
@@ -174,8 +179,9 @@ class DiskStore:
                 draft.close()
             reservation.release()
 
-    def adopt(self, metadata: Metadata, draft: Draft, reservation: Reservation) -> bool:
-        """Makes a draft that holds the whole body the object of its key. The reservation is used up when that works."""
+    def adopt(self, metadata: Metadata, draft: Draft, reservation: Reservation, wanted: Callable[[], bool] = _always) -> bool:
+        """Makes a draft that holds the whole body the object of its key, if it is still `wanted` then: what a `discard` that comes
+        meanwhile changes. The reservation is used up when that works."""
         name = _name_of(metadata.key)
         path = self._path_of(name)
         try:
@@ -184,6 +190,8 @@ class DiskStore:
                 return False
             size = draft.complete(end)
             with self._files:
+                if not wanted():
+                    return False
                 if name[0] not in self._shelves:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                     self._shelves.add(name[0])

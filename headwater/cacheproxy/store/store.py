@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,16 @@ class _Reading:
     overtaken: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class _Writing:
+    """One write to the disk that is under way; not `wanted` any more when its object was discarded meanwhile."""
+
+    is_wanted: bool = True
+
+    def wanted(self) -> bool:
+        return self.is_wanted
+
+
 _Opened = TypeVar("_Opened", Stored, OpenObject)
 
 
@@ -111,6 +122,7 @@ class Store:
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
         self._uses: list[str] = []
         self._reading: dict[str, _Reading] = {}
+        self._writing: dict[str, set[_Writing]] = {}
         self._ram_bytes = settings.ram
         self._ram_reserved = 0
         self._ram_object_bytes = min(int(settings.ram * RAM_OBJECT_SHARE), LARGEST_IN_RAM)
@@ -238,7 +250,8 @@ class Store:
             self._forget_in_ram(metadata.key)
             return False
         try:
-            return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation)
+            with self._writes(metadata.key) as writing:
+                return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation, writing.wanted)
         finally:
             self._forget_in_ram(metadata.key)
 
@@ -246,11 +259,12 @@ class Store:
         """As `put`, for a body in memory."""
         in_ram = self._keep_in_ram(Stored(metadata, RamBody(body)))
         try:
-            on_disk = await asyncio.to_thread(self.disk.write, metadata, [body])
+            with self._writes(metadata.key) as writing:
+                on_disk = await asyncio.to_thread(self.disk.write, metadata, [body], writing.wanted)
         finally:
             if not in_ram:
                 self._forget_in_ram(metadata.key)
-        return in_ram or on_disk
+        return writing.is_wanted and (in_ram or on_disk)
 
     def confirm(self, stale: Metadata, renewed: Metadata) -> None:
         """Takes what a 304 renewed of `stale`, unless another body came meanwhile. It is written down a moment later, so that a
@@ -280,6 +294,8 @@ class Store:
         return self._ram_uses.used + self._ram_reserved
 
     async def discard(self, key: str) -> None:
+        """Removes what is stored under the key, and what is being written there."""
+        self._overtake_writes(key)
         self._forget_in_ram(key)
         self._renewals.forget(key)
         await asyncio.to_thread(self.disk.discard, key)
@@ -288,6 +304,7 @@ class Store:
     async def discard_held(self, keys: Sequence[str]) -> None:
         """Discards what is held of these here: of several workers each drops its own."""
         for key in keys:
+            self._overtake_writes(key)
             if key in self._ram:
                 self._forget_in_ram(key)
                 self._renewals.forget(key)
@@ -317,6 +334,23 @@ class Store:
             if (newer := self._unpurged_in_ram(key)) is not None:
                 return newer
         return None
+
+    @contextmanager
+    def _writes(self, key: str) -> Iterator[_Writing]:
+        """A write that whoever discards the key meanwhile finds."""
+        writing = _Writing()
+        under_way = self._writing.setdefault(key, set())
+        under_way.add(writing)
+        try:
+            yield writing
+        finally:
+            under_way.discard(writing)
+            if not under_way:
+                self._writing.pop(key, None)
+
+    def _overtake_writes(self, key: str) -> None:
+        for writing in self._writing.get(key, ()):
+            writing.is_wanted = False
 
     def _overtake(self, key: str) -> None:
         reading = self._reading.pop(key, None)

@@ -97,6 +97,29 @@ async def test_a_client_that_leaves_while_a_large_object_is_opened_leaves_no_fil
         await until(lambda: not [file for file in open_files() if file.startswith(str(tmp_path / "objects"))])
 
 
+async def test_what_is_discarded_while_it_is_written_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, CacheSettings(), structlog.get_logger().bind())
+    await store.start()
+    await store.take_over_disk()
+    writes, goes_on, write = threading.Event(), threading.Event(), store.disk.write
+
+    def slowly(*arguments: Any) -> bool:
+        writes.set()
+        goes_on.wait(10)
+        return write(*arguments)
+
+    monkeypatch.setattr(store.disk, "write", slowly)
+    putting = asyncio.create_task(store.put_bytes(metadata(b"old"), b"old"))
+    await asyncio.to_thread(writes.wait, 10)
+    await store.discard(KEY)
+    goes_on.set()
+    assert not await putting
+    assert await store.look_up(KEY) is None
+    assert await store.put_bytes(metadata(b"new"), b"new"), "what comes later is taken"
+    assert body_of(await store.look_up(KEY)) == b"new"
+    await store.close()
+
+
 def open_files() -> list[str]:
     """What this process has open, by path."""
     found = []
