@@ -248,7 +248,8 @@ class FillMachine:
         at = wanted.span.first + self.received
         as_asked = event.part == Single(at, wanted.span.last) if event.status == 206 else at == 0
         if not held or not as_asked:
-            self.disproved |= event.status in (200, 206)  # it gives no parts, or others than it is asked for
+            # It gives no parts, or others than it is asked for; or takes the conditions of the question for others (304).
+            self.disproved |= event.status in (200, 206, 304)
             return self._ask_next(FillTrouble.BAD_RESPONSE)
         self.state = FillState.RECEIVING
         if self.header is not None:

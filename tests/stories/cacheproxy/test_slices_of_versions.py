@@ -11,7 +11,7 @@ from headwater.rules.purging import PurgeKind
 from headwater.rules.warmorder import Wanted, WarmOrder
 from headwater.settings.deployment import Deployment
 from tests.support.proxies import RunningEdge
-from tests.support.scriptedparent import Asked
+from tests.support.scriptedparent import Asked, header
 from tests.support.sliced import BODY, KEY, OTHER, PATH, SLICE, SLICES, cut_off_read, edge_before, purge
 
 # -- a version that changes -------------------------------------------------------------------------------------------
@@ -45,6 +45,27 @@ async def test_a_change_that_shows_before_the_header_is_no_trouble_to_the_client
         assert (status, body, fields["etag"]) == (206, OTHER[5 * SLICE : 5 * SLICE + 10], '"v2"')
         status, fields, body = await edge.get(PATH, Range="bytes=0-9")
         assert (body, fields["etag"]) == (OTHER[:10], '"v2"')
+
+
+async def test_a_site_that_answers_304_to_the_question_for_a_slice_is_asked_for_the_whole(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    async with edge_before(deployment, tmp_path) as (edge, site):
+
+        async def confused(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            if "if-match" in asked.fields:
+                writer.write(header("304 Not Modified", 'ETag: "v1"', *site.fields))
+            else:
+                await site(asked, writer)
+
+        await edge.get(PATH, Range="bytes=0-9")
+        await edge.settled()
+        assert site.parent is not None
+        site.parent.script = confused
+        for _ in range(2):
+            status, _, body = await edge.get(PATH, Range=f"bytes={5 * SLICE}-{5 * SLICE + 9}")
+            assert (status, body) == (206, BODY[5 * SLICE : 5 * SLICE + 10])
+            await edge.settled()
 
 
 async def test_if_range_with_the_old_tag_gets_all_of_the_new_version(deployment: Deployment, tmp_path: Path) -> None:

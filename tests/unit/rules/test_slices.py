@@ -160,6 +160,7 @@ OTHERS = [
     (HeaderArrived(200, '"v1"', 35), FillTrouble.BAD_RESPONSE, True),  # it ignores ranges
     (answer(11), FillTrouble.BAD_RESPONSE, True),
     (answer(10, last=18), FillTrouble.BAD_RESPONSE, True),  # it may give less (RFC 9110 section 15.3.7), but that makes no slices
+    (HeaderArrived(304, '"v1"', 0), FillTrouble.BAD_RESPONSE, True),  # nothing that it was asked for: its slices cannot be had
     (HeaderArrived(503, None, 0), FillTrouble.SERVER_ERROR, False),
     (HeaderArrived(302, None, 0), FillTrouble.BAD_RESPONSE, False),
 ]
@@ -186,7 +187,7 @@ def test_a_second_parent_that_still_has_the_version_is_as_good() -> None:
 EVENTS = st.one_of(
     st.builds(
         HeaderArrived,
-        st.sampled_from([200, 206, 404, 412, 503]),
+        st.sampled_from([200, 206, 304, 404, 412, 503]),
         st.sampled_from([None, '"v1"', '"v2"', 'W/"v1"']),
         st.sampled_from([None, 35, 36]),
         part=st.none() | st.builds(Single, st.integers(8, 19), st.sampled_from([18, 19, 20])),
