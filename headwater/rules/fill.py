@@ -66,6 +66,7 @@ class FillTrouble(StrEnum):
     DIGEST = "digest_wrong"
     BAD_RESPONSE = "bad_response"
     NO_PARENT = "no_parent"
+    NO_SOCKET = "no_socket"  # this node had none to ask with: no parent's fault
 
 
 # -- events ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from headwater.rules.fields import Fields, well_formed
 from headwater.rules.fill import FillTrouble
 from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.problems import PROBLEM_JSON
+from headwater.runtime.shortage import is_own_shortage
 from headwater.settings.cache import CacheSettings
 
 READ_BUFFER_BYTES = 512 * 1024
@@ -214,7 +215,8 @@ class ParentClient:
                     server_hostname=None if tls is None else parent.name,
                 )
         except aiohttp.ClientConnectorError as error:
-            raise self._failed(parent, FillTrouble.CONNECT, error) from error
+            trouble = FillTrouble.NO_SOCKET if is_own_shortage(error) else FillTrouble.CONNECT
+            raise self._failed(parent, trouble, error) from error
         except TimeoutError as error:  # aiohttp's connect timeout is one too
             connecting = isinstance(error, aiohttp.ServerTimeoutError)
             raise self._failed(parent, FillTrouble.CONNECT if connecting else FillTrouble.NO_HEADER, error) from error

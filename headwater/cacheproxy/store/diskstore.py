@@ -180,8 +180,8 @@ class DiskStore:
             reservation.release()
 
     def adopt(self, metadata: Metadata, draft: Draft, reservation: Reservation, wanted: Callable[[], bool] = _always) -> bool:
-        """Makes a draft that holds the whole body the object of its key, if it is still `wanted` then: what a `discard` that comes
-        meanwhile changes. The reservation is used up when that works."""
+        """Makes a draft that holds the whole body the object of its key, if it is still `wanted` then: a `discard` that comes
+        meanwhile changes that. The reservation is used up when it works."""
         name = _name_of(metadata.key)
         path = self._path_of(name)
         try:
