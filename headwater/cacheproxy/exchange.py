@@ -11,7 +11,7 @@ from aiohttp import web
 
 from headwater.cacheproxy.front.server import guard_of
 from headwater.cacheproxy.roles import ClientAddress, Passage, Site
-from headwater.rules.cachestatus import CacheStatus, Outcome
+from headwater.rules.cachestatus import CacheStatus, Forwarded, Outcome
 from headwater.rules.fields import Fields, end_to_end, well_formed
 from headwater.rules.requesttarget import Target
 from headwater.runtime.trace import TRACEPARENT, Trace, continue_trace
@@ -37,6 +37,7 @@ class Exchange:
     passage: Passage | None = None
     key: str | None = None
     outcome: Outcome = Outcome.LOCAL
+    forwarded: Forwarded | None = None  # why a parent was asked, where that is known better than by the outcome
     cache_status: CacheStatus | None = None
     parent: str | None = None
     refusal: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Forwarded(StrEnum):
@@ -13,6 +14,7 @@ class Forwarded(StrEnum):
     STALE = "stale"
     PARTIAL = "partial"
     METHOD = "method"
+    REQUEST = "request"  # what is stored is fresh, but the request's own directives do not allow it
     BYPASS = "bypass"
 
 
@@ -32,9 +34,21 @@ class Outcome(StrEnum):
     LOCAL = "local"
 
 
+_HITS: Final = frozenset((Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR))
+# What is meant where nobody knows better.
+_FORWARDED: Final = {
+    Outcome.MISS: Forwarded.URI_MISS,
+    Outcome.COLLAPSED: Forwarded.URI_MISS,
+    Outcome.REVALIDATED: Forwarded.STALE,
+    Outcome.PARTIAL: Forwarded.PARTIAL,
+    Outcome.PASS: Forwarded.BYPASS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """One tier's member. `ttl_s` is the remaining freshness (negative: stale), `fwd_status` the parent's status."""
+    """One tier's member. `ttl_s` is the remaining freshness (negative: stale), `fwd_status` the parent's status; `forwarded` says
+    why it was asked where the outcome does not."""
 
     node: str
     outcome: Outcome
@@ -42,27 +56,19 @@ class CacheStatus:
     fwd_status: int | None = None
     stored: bool = False
     detail: str | None = None
+    forwarded: Forwarded | None = None
 
     def member(self) -> str:
         return "; ".join([self.node, *self._parameters()])
 
     def _parameters(self) -> list[str]:
         parameters: list[str] = []
-        match self.outcome:
-            case Outcome.HIT | Outcome.STALE | Outcome.STALE_ON_ERROR:
-                parameters.append("hit")
-            case Outcome.MISS:
-                parameters.append(f"fwd={Forwarded.URI_MISS}")
-            case Outcome.COLLAPSED:
-                parameters += [f"fwd={Forwarded.URI_MISS}", "collapsed"]
-            case Outcome.REVALIDATED:
-                parameters.append(f"fwd={Forwarded.STALE}")
-            case Outcome.PARTIAL:
-                parameters.append(f"fwd={Forwarded.PARTIAL}")
-            case Outcome.PASS:
-                parameters.append(f"fwd={Forwarded.BYPASS}")
-            case Outcome.REFUSED | Outcome.FAILED | Outcome.LOCAL:
-                pass
+        if self.outcome in _HITS:
+            parameters.append("hit")
+        elif self.outcome in _FORWARDED:
+            parameters.append(f"fwd={self.forwarded or _FORWARDED[self.outcome]}")
+        if self.outcome is Outcome.COLLAPSED:
+            parameters.append("collapsed")
         if self.fwd_status is not None:
             parameters.append(f"fwd-status={self.fwd_status}")
         if self.stored:

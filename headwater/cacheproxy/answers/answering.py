@@ -22,7 +22,7 @@ from headwater.cacheproxy.store.metadata import Metadata
 from headwater.cacheproxy.store.store import Stored
 from headwater.cacheproxy.store.variants import Variants
 from headwater.rules.bodyplan import SendParts, SendWhole, plan_body
-from headwater.rules.cachestatus import CacheStatus, Outcome
+from headwater.rules.cachestatus import CacheStatus, Forwarded, Outcome
 from headwater.rules.fields import directives, field
 from headwater.rules.fill import FillState
 from headwater.rules.freshness import Control, Lifetime, Reuse, decide_reuse, stored_fields, usable_on_error
@@ -85,6 +85,7 @@ class Answering:
             if reuse is Reuse.REVALIDATE:
                 if "only-if-cached" in asked:
                     raise Refused(504, "not_cached", "the stored response is not fresh enough for the request")
+                exchange.forwarded = Forwarded.REQUEST if decide_reuse(life, age_s) is Reuse.FRESH else Forwarded.STALE
                 return await self._fill(exchange, key, stored)
             if reuse is Reuse.STALE_WHILE_REVALIDATE:
                 self._revalidate_behind(exchange, key, stored)
@@ -100,7 +101,9 @@ class Answering:
             return await self._slices.respond_stored(exchange, stored.metadata, outcome, life.fresh_s - age_s, age_s)
         exchange.outcome = outcome
         fwd_status = 304 if outcome is Outcome.REVALIDATED else None
-        exchange.cache_status = CacheStatus(self._node, outcome, ttl_s=life.fresh_s - age_s, fwd_status=fwd_status)
+        exchange.cache_status = CacheStatus(
+            self._node, outcome, ttl_s=life.fresh_s - age_s, fwd_status=fwd_status, forwarded=exchange.forwarded
+        )
         return await _plan_and_deliver(exchange, StoredSource(stored, age_s))
 
     def _revalidate_behind(self, exchange: Exchange, key: str, stored: Stored) -> None:
@@ -160,7 +163,11 @@ class Answering:
         exchange.parent = header.parent
         forwarded = outcome not in (Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR)  # else another worker had it
         exchange.cache_status = CacheStatus(
-            self._node, outcome, fwd_status=header.status if forwarded else None, stored=fill.to_be_stored and forwarded
+            self._node,
+            outcome,
+            fwd_status=header.status if forwarded else None,
+            stored=fill.to_be_stored and forwarded,
+            forwarded=exchange.forwarded,
         )
         return await _plan_and_deliver(exchange, FillSource(fill, header))
 

@@ -23,7 +23,7 @@ from headwater.cacheproxy.metrics import FILL_TROUBLES
 from headwater.cacheproxy.roles import Refused
 from headwater.cacheproxy.siblings import Message, Siblings
 from headwater.cacheproxy.store.store import Store
-from headwater.rules.cachestatus import CacheStatus, Outcome
+from headwater.rules.cachestatus import CacheStatus, Forwarded, Outcome
 from headwater.rules.fields import directives, end_to_end, field
 from headwater.rules.fill import FillTrouble
 from headwater.rules.requesttarget import parse_target
@@ -123,7 +123,8 @@ class Passing:
                 raise gateway_error(FillTrouble.REFUSED)
             if exchange.method not in SAFE_METHODS and answer.status < 400:
                 await self._invalidate(exchange, key, answer)
-            exchange.cache_status = CacheStatus(exchange.node, Outcome.PASS, fwd_status=answer.status)
+            forwarded = Forwarded.BYPASS if exchange.method in ("GET", "HEAD") else Forwarded.METHOD
+            exchange.cache_status = CacheStatus(exchange.node, Outcome.PASS, fwd_status=answer.status, forwarded=forwarded)
             if not _may_keep(exchange, key, answer):
                 return await relay(exchange, answer)
             keeping = PostKeeping(self._store, key, answer, asked_at, accounted)

@@ -50,7 +50,7 @@ class SliceAnswering:
             if outcome is Outcome.HIT and not all(reader.has(part.first, part.last) for part in _parts(exchange, head, plan)):
                 outcome = Outcome.PARTIAL
             fwd_status = 304 if outcome is Outcome.REVALIDATED else None
-            status = CacheStatus(self._node, outcome, ttl_s=ttl_s, fwd_status=fwd_status)
+            status = CacheStatus(self._node, outcome, ttl_s=ttl_s, fwd_status=fwd_status, forwarded=exchange.forwarded)
             return await self._respond(exchange, head, reader, plan, outcome, status)
 
     async def respond_begun(
@@ -61,7 +61,8 @@ class SliceAnswering:
         plan = _plan(exchange, head, header.fields)
         with self._reader(exchange, head, header.fields, None) as reader:
             forwarded = outcome not in (Outcome.HIT, Outcome.STALE, Outcome.STALE_ON_ERROR)
-            status = CacheStatus(self._node, outcome, fwd_status=header.status if forwarded else None, stored=forwarded)
+            fwd_status = header.status if forwarded else None
+            status = CacheStatus(self._node, outcome, fwd_status=fwd_status, stored=forwarded, forwarded=exchange.forwarded)
             return await self._respond(exchange, head, reader, plan, outcome, status)
 
     async def require_stored(self, exchange: Exchange, head: Metadata) -> None:
