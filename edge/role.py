@@ -15,11 +15,10 @@ from headwater.cacheproxy.exchange import Exchange
 from headwater.cacheproxy.fills.parents import Parent
 from headwater.cacheproxy.metrics import GRANTS_CHECKED
 from headwater.cacheproxy.roles import ClientAddress, OwnAnswer, Passage, Permit, Refused, Site, secure_url, site_parents
-from headwater.rules.hostfield import host_name
+from headwater.rules.hostfield import covers, host_name
 from headwater.rules.rendezvous import ranked
 from headwater.rules.requesttarget import Target
 from headwater.settings.deployment import Deployment
-from headwater.settings.sites import covers
 from headwater.settings.snapshot import PublishedKey, Snapshot
 from signer.grant import (
     Algorithm,

@@ -1,4 +1,5 @@
-"""The Host field, read strictly (RFC 9110 section 7.2, RFC 3986 section 3.2.2): two hops must not see two hosts in it."""
+"""The Host field, read strictly (RFC 9110 section 7.2, RFC 3986 section 3.2.2): two hops must not see two hosts in it. And the
+hosts that a property names."""
 
 from __future__ import annotations
 
@@ -19,3 +20,9 @@ def host_name(field: str) -> str | None:
         return str(ipaddress.IPv6Address(match[1]))
     except ValueError:
         return None
+
+
+def covers(patterns: list[str], host: str) -> bool:
+    """`*.cdn.test` covers one label, as in certificates (RFC 9525 section 6.3)."""
+    parent = host.partition(".")[2]
+    return any(pattern == host or (pattern.startswith("*.") and pattern[2:] == parent) for pattern in patterns)

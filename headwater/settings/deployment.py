@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from headwater.rules.hostfield import covers
 from headwater.rules.names import BUCKETS
 from headwater.rules.nodeidentity import LONGEST_NAME, can_be_named
 from headwater.settings.dnszone import record_problems
@@ -71,7 +72,13 @@ class Deployment(Settings):
 
     @model_validator(mode="after")
     def _references_hold(self) -> Deployment:
-        problems = [*self._unknown_regions(), *self._shared_names(), *self._shared_addresses(), *self._zone_problems()]
+        problems = [
+            *self._unknown_regions(),
+            *self._shared_names(),
+            *self._shared_addresses(),
+            *self._zone_problems(),
+            *self._unreachable_properties(),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -116,6 +123,17 @@ class Deployment(Settings):
         for name in self.dns.addresses:
             if name not in self.dns.nameservers:
                 yield f"dns.addresses.{name}: no name server of that name (dns.nameservers: {', '.join(self.dns.nameservers)})"
+
+    def _unreachable_properties(self) -> Iterator[str]:
+        """A request is for the first property that has its host and path."""
+        before: dict[str, Property] = {}
+        for name, settings in self.properties.items():
+            whole = {one: other for one, other in before.items() if settings.paths.startswith(other.paths)}
+            taking = [next((one for one, other in whole.items() if covers(other.hosts, host)), None) for host in settings.hosts]
+            if all(taking):
+                takers = ", ".join(dict.fromkeys(f"properties.{one}" for one in taking))
+                yield f"properties.{name}: {takers} before it takes all of its hosts and paths; move it up, or give it others"
+            before[name] = settings
 
     def edges(self) -> Iterator[tuple[NodeName, str, Edge]]:
         """Every edge as (node name, POP name, edge)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from headwater.rules.hostfield import covers
 from headwater.rules.mediapath import path_video
 from headwater.rules.names import VideoId
 from headwater.rules.prefetching import without_cmcd
@@ -37,12 +38,6 @@ class ObjectUrl:
     @property
     def video_id(self) -> VideoId | None:
         return path_video(self.path[1:])
-
-
-def covers(patterns: list[str], host: str) -> bool:
-    """`*.cdn.test` covers one label, as in certificates (RFC 9525 section 6.3)."""
-    parent = host.partition(".")[2]
-    return any(pattern == host or (pattern.startswith("*.") and pattern[2:] == parent) for pattern in patterns)
 
 
 def object_of(url: str, deployment: Deployment) -> ObjectUrl:

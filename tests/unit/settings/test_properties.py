@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from headwater.settings.sites import covers
+from headwater.rules.hostfield import covers
+from headwater.settings.deployment import Deployment
 from headwater.settings.topology import Property
 
 
@@ -31,3 +32,43 @@ def test_a_parent_is_a_site(parent: str) -> None:
 def test_a_parent_that_nobody_could_ask_is_refused(parent: str) -> None:
     with pytest.raises(ValidationError, match="is no host with an optional port"):
         Property(hosts=["www.test"], parent=parent)
+
+
+def with_properties(deployment: Deployment, *properties: Property) -> Deployment:
+    members = deployment.model_dump(mode="json") | {
+        "properties": {f"p{number}": one.model_dump(mode="json") for number, one in enumerate(properties)}
+    }
+    return Deployment.model_validate(members)
+
+
+UNREACHABLE = [
+    ([(["www.test"], "/"), (["www.test"], "/a/")], "properties.p1: properties.p0 before it"),
+    ([(["*.cdn.test"], "/"), (["a.cdn.test", "*.cdn.test"], "/")], "properties.p1: properties.p0 before it"),
+    (
+        [(["a.test"], "/"), (["b.test"], "/x"), (["a.test", "b.test"], "/x/y")],
+        "properties.p2: properties.p0, properties.p1 before",
+    ),
+]
+
+
+@pytest.mark.parametrize(("properties", "said"), UNREACHABLE)
+def test_a_property_that_no_request_can_reach_is_told_of(
+    deployment: Deployment, properties: list[tuple[list[str], str]], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        with_properties(deployment, *(Property(hosts=hosts, paths=paths) for hosts, paths in properties))
+
+
+REACHABLE = [
+    [(["www.test"], "/a/"), (["www.test"], "/")],
+    [(["www.test"], "/"), (["www.test", "other.test"], "/a/")],
+    [(["*.cdn.test"], "/"), (["cdn.test"], "/"), (["a.b.cdn.test"], "/")],
+    [(["a.cdn.test"], "/"), (["*.cdn.test"], "/")],
+]
+
+
+@pytest.mark.parametrize("properties", REACHABLE)
+def test_properties_may_share_hosts_and_paths_where_each_can_be_reached(
+    deployment: Deployment, properties: list[tuple[list[str], str]]
+) -> None:
+    assert with_properties(deployment, *(Property(hosts=hosts, paths=paths) for hosts, paths in properties))
