@@ -6,6 +6,7 @@ In code they are plain numbers whose names carry the unit (`_s`, `_bytes`, `_bps
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Final
@@ -27,7 +28,10 @@ def _quantity(value: object, units: dict[str, Any], example: str) -> float:
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f"a number with a unit was expected, such as {example!r} (units: {', '.join(units)})")
-    return float(match[1]) * float(units[match[2]])
+    quantity = float(match[1]) * float(units[match[2]])
+    if math.isinf(quantity):
+        raise ValueError(f"is too large a number; one with a unit was expected, such as {example!r}")
+    return quantity
 
 
 def parse_duration_s(value: object) -> float:
