@@ -45,7 +45,7 @@ class OperatorApi:
             after = int(members["after"])
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
             raise Problem(400, "purge-invalid", "Purge invalid", f"expected {{after, records}}: {error!r}") from error
-        held = self._purges.sequence
+        held = self._purges.kept
         if after > held:
             detail = f"this node has carried out the purges up to {held}; send those in between too"
             raise Problem(409, "purges-missing", "Purges missing", detail, sequence=held)

@@ -38,7 +38,7 @@ class PurgeFollower:
     def learn(self, snapshot: Snapshot) -> None:
         """A snapshot came: is control ahead?"""
         self._wanted = max(self._wanted, snapshot.purge_sequence)
-        if self._wanted > self._purges.sequence:
+        if self._wanted > self._purges.kept:
             self._behind.set()
 
     async def first_answer(self, timeout_s: float = BEFORE_SERVING_S) -> None:
@@ -55,7 +55,7 @@ class PurgeFollower:
                 if await self._catch_up(client):
                     self._behind.clear()
                     self._asked.set()
-                    if self._wanted > self._purges.sequence:  # control lost its log; what it purges next will be later
+                    if self._wanted > self._purges.kept:  # control lost its log; what it purges next will be later
                         self._log.warning("control knows fewer purges than its snapshot says", wanted=self._wanted)
                 else:
                     await asyncio.sleep(RETRY_S)
@@ -64,7 +64,7 @@ class PurgeFollower:
         """Until control has nothing newer: its last answer also tells it how far this node is."""
         try:
             while True:
-                answer = await client.get("/api/v1/purges", params={"after": str(self._purges.sequence)})
+                answer = await client.get("/api/v1/purges", params={"after": str(self._purges.kept)})
                 answer.raise_for_status()
                 records = [record_from(members) for members in answer.json()["records"]]
                 if not records:

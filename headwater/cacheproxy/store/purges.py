@@ -41,6 +41,8 @@ class Purges:
         self._lock = threading.Lock()
         self._state = memoryview(bytearray(_STATE_BYTES)).cast("Q")
         self._table = PurgeTable()
+        self._kept = 0
+        self._unkept: list[PurgeRecord] = []  # that the log did not take
         self._seen = (0, 0, 0)
         self._seen_changes = 0
 
@@ -71,6 +73,13 @@ class Purges:
             self._read_on()
         return self._table.sequence
 
+    @property
+    def kept(self) -> int:
+        """The latest record that is in the log: what may be acknowledged."""
+        if self._state[_CHANGES] != self._seen_changes:
+            self._read_on()
+        return self._kept
+
     def judge(self, metadata: Metadata) -> Metadata | None:
         """The metadata as the purges leave it: unchanged, stale from some moment on, or None when the object is gone."""
         sequence = self.sequence
@@ -97,24 +106,26 @@ class Purges:
         """Carries out records, in their order; those that are known already change nothing. Returns the latest sequence.
 
         When it returns they hold in every worker, also after a crash. Raises OSError when the log does not take them: they then
-        hold in this process only, and must not be acknowledged.
+        hold in this process only, and must not be acknowledged; they go into the log before whatever comes later.
         """
         now = time.time()  # soft purges: this node's clock is the one that ages are counted by
         with self._lock, writing_alone(self._folder / "lock"):
             self._read_new()
-            news = [replace(record, at=now) for record in records if record.sequence > self._table.sequence]
+            unkept = {record.sequence for record in self._unkept}
+            asked = [replace(record, at=now) for record in records if record.sequence not in unkept]
+            news = [record for record in sorted((*self._unkept, *asked), key=_sequence) if record.sequence > self._kept]
             if not news:
-                return self._table.sequence
+                return self._kept
             try:
                 self._append(news)
             except OSError:
-                for record in news:
-                    self._table.add(record)
+                self._unkept = news
+                self._hold_unkept()
                 raise
             self._read_new()
             if len(self._table) > self._at_most:
                 self._fold()
-            return self._table.sequence
+            return self._kept
 
     def _append(self, records: list[PurgeRecord]) -> None:
         length = self._state[_LENGTH]
@@ -158,6 +169,7 @@ class Purges:
             return
         for _, record in valid_lines(self._content(length, seen_length) if length > seen_length else b""):
             self._table.add(record)
+            self._kept = max(self._kept, record.sequence)
         self._noted()
 
     def _read_all(self) -> None:
@@ -165,9 +177,16 @@ class Purges:
         for _, record in valid_lines(self._content(self._state[_LENGTH])):
             table.add(record)
         self._table = table
+        self._kept = table.sequence
+        self._hold_unkept()
         self._noted()
 
+    def _hold_unkept(self) -> None:
+        for record in self._unkept:
+            self._table.add(record)
+
     def _noted(self) -> None:
+        self._unkept = [record for record in self._unkept if record.sequence > self._kept]
         self._seen = (self._state[_CHANGES], self._state[_LENGTH], self._state[_GENERATION])
         self._seen_changes = self._seen[_CHANGES]
         PURGE_RECORDS.set(len(self._table))
@@ -181,3 +200,7 @@ class Purges:
                 return file.read() if length is None else file.read(length - start)
         except FileNotFoundError:
             return b""
+
+
+def _sequence(record: PurgeRecord) -> int:
+    return record.sequence

@@ -73,6 +73,32 @@ def test_a_log_that_does_not_take_a_purge_does_not_acknowledge_it_and_purges_all
     assert held.judge(HELD) is None
 
 
+def test_a_purge_that_the_log_did_not_take_is_not_acknowledged_when_it_comes_again(tmp_path: Path) -> None:
+    held, other = purges(tmp_path), purges(tmp_path)
+    (tmp_path / "log").mkdir()
+    for _ in range(2):
+        with pytest.raises(OSError, match="log"):
+            held.take([record(1)])
+    assert held.kept == 0
+    with pytest.raises(OSError, match="log"):
+        held.take([record(2, target="site/c")])
+    (tmp_path / "log").rmdir()
+    assert held.take([record(2, target="site/c")]) == 2, "with what the log did not take before"
+    assert other.judge(HELD) is None
+    assert purges(tmp_path).judge(HELD) is None
+
+
+def test_a_purge_that_the_log_did_not_take_holds_when_another_worker_rewrites_the_log(tmp_path: Path) -> None:
+    held, other = purges(tmp_path, at_most=10), purges(tmp_path, at_most=10)
+    (tmp_path / "log").mkdir()
+    with pytest.raises(OSError, match="log"):
+        held.take([record(50, target="site/late")])
+    (tmp_path / "log").rmdir()
+    for number in range(1, 20):
+        other.take([record(number, target=f"site/{number}")])
+    assert held.judge(replace(HELD, key="site/late", accounted=49)) is None
+
+
 def test_the_log_is_bounded_and_folding_is_seen_by_the_other_workers(tmp_path: Path) -> None:
     one, other = purges(tmp_path, at_most=10), purges(tmp_path, at_most=10)
     for number in range(1, 200):
