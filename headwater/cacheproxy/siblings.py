@@ -8,6 +8,7 @@ The owner's answer is the node's own: it names no tier of its own, but says in O
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from headwater.runtime.workerplace import CALL_HEADER, CALL_TELL, place_socket, 
 from headwater.settings.snapshot import Snapshot
 
 TELL_TIMEOUT_S: Final = 5.0
+_NOBODY_THERE: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT))  # whatever else a connection fails by, somebody may be
 
 Message = dict[str, Any]
 OnMessage = Callable[[Message], Awaitable[None]]
@@ -74,7 +76,12 @@ class Siblings:
 
     async def tell(self, message: Message) -> Acknowledgements:
         """Sends a message to every other process of the node, also to those that drain, and waits for their answers."""
-        others = [path for path in await asyncio.to_thread(process_sockets, self._folder) if path != self._own_socket]
+        try:
+            others = [path for path in await asyncio.to_thread(process_sockets, self._folder) if path != self._own_socket]
+        except OSError as error:  # no file left to look with: whoever there is did not hear it
+            self._log.warning("the other workers were not found", error=repr(error))
+            WORKER_MESSAGES.labels("failed").inc()
+            return Acknowledgements(0, 1)
         answers = await asyncio.gather(*(self._tell_one(path, message) for path in others))
         return Acknowledgements(answers.count("heard"), answers.count("failed"))
 
@@ -92,10 +99,11 @@ class Siblings:
                 session.post("http://worker/", json=message, headers={CALL_HEADER: CALL_TELL}) as answer,
             ):
                 outcome = "heard" if answer.status == 204 else "failed"
-        except (aiohttp.ClientConnectorError, FileNotFoundError):
-            outcome = "ended"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._log.warning("another worker did not take a message", socket=path.name, error=repr(error))
+            if isinstance(error, OSError) and error.errno in _NOBODY_THERE:
+                outcome = "ended"
+            else:
+                self._log.warning("another worker did not take a message", socket=path.name, error=repr(error))
         WORKER_MESSAGES.labels(outcome).inc()
         return outcome
 
