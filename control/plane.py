@@ -35,6 +35,7 @@ from control.watching.probing import check_health, read_metrics
 from control.watching.traffic import Counters, UnreadableMetrics, read_counters, remember
 from control.watching.vantages import read_opinions
 from headwater.rules.bucketload import BucketLoad
+from headwater.runtime.healthcheck import CannotLook
 from headwater.runtime.node import NodeContext
 from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import Deployment, Role, admin_address, nodes_of
@@ -356,18 +357,24 @@ class ControlPlane:
         settings = self.deployment.control
         admins = {node: admin_address(self.deployment, node) for node in self.checked_nodes()}
 
-        async def check(node: str) -> str | None:
-            return await check_health(session, node, admins[node], settings.probe_timeout, self.publisher.version)
+        async def check(node: str) -> dict[str, str | None]:
+            try:
+                return {
+                    "control": await check_health(session, node, admins[node], settings.probe_timeout, self.publisher.version)
+                }
+            except CannotLook:
+                return {}  # who has not looked has no opinion
 
         checks = spread_out(check, list(admins), within_s=settings.probe_interval / 2)
-        opinions, errors = await asyncio.gather(read_opinions(to_vantages, self.deployment, self.nodes.identity), checks)
+        opinions, own = await asyncio.gather(read_opinions(to_vantages, self.deployment, self.nodes.identity), checks)
         edges = [name for name, _, _ in self.deployment.edges()]
         failing = traffic_opinions({edge: self.readings.get(edge, ()) for edge in edges}, self.clock())
         hysteresis = Hysteresis(settings.down_after, settings.up_after)
-        for node, error in zip(admins, errors, strict=True):
-            if node in self.health:  # else the config lost it while it was being asked
-                passive = {VANTAGE: failing[node]} if node in failing else {}
-                self._learn_health(node, verdict({"control": error, **opinions.get(node, {}), **passive}), hysteresis)
+        for node, looked in zip(admins, own, strict=True):
+            passive = {VANTAGE: failing[node]} if node in failing else {}
+            told = {**looked, **opinions.get(node, {}), **passive}
+            if told and node in self.health:  # else the config lost it while it was being asked
+                self._learn_health(node, verdict(told), hysteresis)
 
     def _learn_health(self, node: str, error: str | None, hysteresis: Hysteresis) -> None:
         before = self.health[node]

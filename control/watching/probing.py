@@ -17,7 +17,8 @@ MAX_METRICS_BYTES = 4 * 2**20
 
 
 async def check_health(session: aiohttp.ClientSession, node: str, admin: Address, timeout_s: float, version: int) -> str | None:
-    """Why the node at `admin` is not healthy, or None when it says that it is. It hears which snapshot there is."""
+    """Why the node at `admin` is not healthy, or None when it says that it is. It hears which snapshot there is. Raises
+    CannotLook."""
     started = time.perf_counter()
     error = await health_error(session, admin, timeout_s, "control", {VERSION_HEADER: str(version)})
     CHECK_SECONDS.observe(time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Asks a node's /healthz. Every failure becomes a sentence."""
+"""Asks a node's /healthz. Every failure of it becomes a sentence."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from collections.abc import Mapping
 import aiohttp
 
 from headwater.rules.addresses import Address
+from headwater.runtime.shortage import is_own_shortage
 
 MAX_REASON_CHARS = 200
 NOTHING: Mapping[str, str] = {}
 ASKER_HEADER = "Headwater-Vantage"  # says who checks, for logs and for whoever filters between them
 
 
+class CannotLook(Exception):
+    """Whoever checks had no file or port left to ask with: this says nothing of the node."""
+
+
 async def health_error(
     session: aiohttp.ClientSession, admin: Address, timeout_s: float, asker: str, fields: Mapping[str, str] = NOTHING
 ) -> str | None:
-    """Why the node at `admin` is not healthy, or None when it says that it is. `fields` go with the question."""
+    """Why the node at `admin` is not healthy, or None when it says that it is. `fields` go with the question.
+
+    Raises CannotLook.
+    """
     asked = session.get(f"{admin.url}/healthz", allow_redirects=False, headers={ASKER_HEADER: asker, **fields})
     try:
         async with asyncio.timeout(timeout_s), asked as answer:
@@ -28,6 +36,8 @@ async def health_error(
     except TimeoutError:
         return f"{admin} did not answer within {timeout_s:g} s"
     except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, OSError) and is_own_shortage(error):
+            raise CannotLook(_unreachable(admin, error)) from error
         return _unreachable(admin, error)
 
 

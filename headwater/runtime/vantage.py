@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from headwater.runtime.healthcheck import health_error
+from headwater.runtime.healthcheck import CannotLook, health_error
 from headwater.runtime.spread import spread_out
 from headwater.settings.deployment import admin_address
 from headwater.settings.snapshot import Snapshot
@@ -64,12 +64,16 @@ class Vantage:
         deployment = self._snapshot().deployment
         peers = peers_of(deployment, self._node)
 
-        async def sight(peer: NodeName) -> Sight:
-            error = await health_error(session, admin_address(deployment, peer), timeout_s, self._node)
+        async def sight(peer: NodeName) -> Sight | None:
+            try:
+                error = await health_error(session, admin_address(deployment, peer), timeout_s, self._node)
+            except CannotLook:
+                return self._seen.get(peer)  # which grows old
             return Sight(error, time.monotonic())
 
         within_s = deployment.control.probe_interval / 2
-        self._seen = dict(zip(peers, await spread_out(sight, peers, within_s=within_s), strict=True))
+        sights = zip(peers, await spread_out(sight, peers, within_s=within_s), strict=True)
+        self._seen = {peer: one for peer, one in sights if one is not None}
 
     async def _report(self, request: web.Request) -> web.Response:
         now = time.monotonic()
