@@ -80,10 +80,17 @@ class Worker:
             self.process.send_signal(number)
 
     async def take_over(self) -> None:
-        """Tells the worker that the one it replaces has ended."""
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with _session(self.socket) as session, session.get("http://worker/", headers={CALL_HEADER: CALL_TAKE_OVER}):
-                pass
+        """Tells the worker that the one it replaces has ended, until it says that it has taken over: one that never hears it
+        writes nothing to the disk for as long as it runs."""
+        while self.alive:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with (
+                    _session(self.socket) as session,
+                    session.get("http://worker/", headers={CALL_HEADER: CALL_TAKE_OVER}) as answer,
+                ):
+                    if answer.status == 204:
+                        return
+            await asyncio.wait([self.exited], timeout=ASK_AGAIN_S)
 
     async def admin(self, path: str) -> bytes | None:
         """What the worker's admin site says at `path`; None when it does not answer well."""
