@@ -26,6 +26,7 @@ from aiohttp import web
 
 from headwater.rules.bucketload import load_from, summed
 from headwater.rules.restarts import History, StayDown, after_exit, describe_exit
+from headwater.rules.warmorder import WarmOutcome, WarmReport, order_from, report_from
 from headwater.runtime.enrolment.adminsite import relayed_fields, serve_admin
 from headwater.runtime.expositions import Exposition, of_node
 from headwater.runtime.httpsite import CannotStart, admin_app, problems
@@ -53,6 +54,7 @@ GATHER_TIMEOUT_S: Final = 600.0  # an order to fetch objects ends when they are 
 _OF_ONE_HOP: Final = ("connection", "keep-alive", "transfer-encoding", "content-length", "server", "expect")
 # Of what a node's admin site offers: what each worker has or does a part of.
 _GATHERED: Final = (("POST", "/warm"), ("GET", "/holdings"), ("POST", "/hottest"), ("POST", "/log"))
+_ORDER: Final = "/warm"
 _NOT_HERE: Final = 504  # of one worker; another may know better
 _SIGNAL_NAMES: Final = {int(number): number.name for number in signal.Signals}
 
@@ -190,7 +192,8 @@ class Workers:
 
     async def gather(self, request: web.Request) -> web.StreamResponse:
         """An order that every worker carries out for its own share, or a list that each has a part of: all their `parts`.
-        The first answer that is no part, such as a refusal, is the node's."""
+        The first answer that is no part, such as a refusal, is the node's. Objects of an order that no worker reports on, because
+        theirs does not run, or ended meanwhile, have failed."""
         body = await request.read()
         workers = [worker for worker in self._current.values() if worker.alive]
         answers = await asyncio.gather(*(self._part(worker, request, body) for worker in workers))
@@ -199,6 +202,12 @@ class Workers:
             if status != 200:
                 return web.Response(status=status, body=content, content_type=content_type)
             parts += json.loads(content)["parts"]
+        if request.path == _ORDER:
+            if not parts:
+                raise Problem(503, "no-worker", "No worker", "no worker of this node answers; try again")
+            left = len(order_from(json.loads(body)).objects) - sum(sum(report_from(part).counts.values()) for part in parts)
+            if left > 0:
+                parts.append(_left_undone(left).members())
         return web.json_response({"parts": parts})
 
     async def _part(self, worker: Worker, request: web.Request, body: bytes) -> tuple[int, str, bytes]:
@@ -333,6 +342,14 @@ class Workers:
         if text is not None:
             with contextlib.suppress(ValueError):
                 worker.counted = Exposition.read(text.decode())
+
+
+def _left_undone(count: int) -> WarmReport:
+    """Of so many objects that nobody has reported on."""
+    report = WarmReport()
+    report.counts[WarmOutcome.FAILED] = count
+    report.failures.append((f"{count} objects", "their worker does not run, or ended meanwhile"))
+    return report
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:
