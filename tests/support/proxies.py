@@ -20,6 +20,8 @@ from headwater.cacheproxy.front.gate import Gate
 from headwater.cacheproxy.front.server import ProxyServer
 from headwater.cacheproxy.proxy import CachingProxy, caching_proxy
 from headwater.cacheproxy.roles import Site
+from headwater.cacheproxy.siblings import Siblings
+from headwater.cacheproxy.store.shares import WHOLE, Share
 from headwater.cacheproxy.store.store import Store
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
@@ -97,13 +99,16 @@ async def running_edge(
     limits: Limits | None = None,
     doors: Sequence[Door] = (),
     drain_s: float = 1,
+    share: Share = WHOLE,
 ) -> AsyncIterator[RunningEdge]:
+    """As one of several workers, by its `share`, the edge is alone all the same: the others are gone."""
     settings = settings or CacheSettings()
     listen = snapshot.deployment.edge(EDGE).listen
     log = structlog.get_logger().bind()
     lines = _Lines()
     access_log = lines.access_log = AccessLog("edge", lines)
-    store = Store(folder / "store", settings, log)
+    store = Store(folder / "store", settings, log, share)
+    siblings = None if share.whole else Siblings(share, folder, folder / "own.sock", log)
     role = EdgeRole(EDGE, snapshot.deployment, settings.grants_remembered)
     edge: RunningEdge | None = None
     gate = Gate(limits or snapshot.deployment.edge(EDGE).limits)
@@ -113,7 +118,7 @@ async def running_edge(
         return snapshot if edge is None else edge.snapshot
 
     async with (
-        caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate) as proxy,
+        caching_proxy(EDGE, role, settings, store, current, "token", log, access_log, gate=gate, siblings=siblings) as proxy,
         fast_lane(EDGE, role, settings, store, current, gate, access_log) as lane,
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as client,
     ):

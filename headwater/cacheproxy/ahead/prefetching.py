@@ -96,7 +96,7 @@ class Prefetcher:
 
     def _consider(self, exchange: Exchange, site: Site, path: str) -> None:
         key = f"{site.name}{path}"
-        if self._store.may_have(key) or self._fills.running(key) is not None:
+        if self._store.is_known(key) or self._fills.running(key) is not None:
             return
         reason = self._why_not(exchange, site, path)
         if reason is not None:
@@ -133,6 +133,8 @@ class Prefetcher:
 
     async def _fetch(self, key: str, site: Site, snapshot: Snapshot) -> None:
         assert self._budget is not None
+        if (await self._store.peek(key))[0] != "nowhere":
+            return  # another worker keeps it
         order = self._warmer.order(Wanted(key), site, snapshot)
         if not all(parent.ours for parent in order.parents):
             return  # an ordinary site's own server is asked what viewers ask, and nothing else

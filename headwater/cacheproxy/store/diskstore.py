@@ -117,7 +117,11 @@ class DiskStore:
 
     def may_hold(self, key: str) -> bool:
         """Whether a look on disk is worth it: the index names the object, or may not know it; does not block."""
-        return not self.keeps(key) or _name_of(key) in self.index
+        return not self.keeps(key) or self.names(key)
+
+    def names(self, key: str) -> bool:
+        """Whether the index names the object."""
+        return _name_of(key) in self.index
 
     def keeps(self, key: str) -> bool:
         """Whether the object would be written here."""

@@ -198,6 +198,10 @@ class Store:
         """Whether a look-up of `key` is likely to find something; neither a look-up nor a use."""
         return key in self._ram or self.disk.may_hold(key)
 
+    def is_known(self, key: str) -> bool:
+        """Whether memory or this worker's index names `key`; what another worker keeps is not known without a look."""
+        return key in self._ram or self.disk.names(key)
+
     async def look_up(self, key: str) -> Stored | None:
         """What is stored under `key` and not purged. The caller closes what it gets."""
         stored = self.in_ram(key)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from headwater.cacheproxy.store.shares import Share
 from headwater.runtime.metrics import value
 from headwater.settings.cache import CacheSettings, PrefetchSettings
 from headwater.settings.deployment import Deployment
@@ -108,6 +109,19 @@ async def test_what_the_viewers_grant_does_not_cover_is_not_fetched(deployment: 
             await outcome(edge, segment(7), **{"CMCD-Request": f'nor="{named}"'})
         assert paths(parent.asked) == [segment(7)]
         assert (value("headwater_prefetch_skipped_total", reason="refused") or 0) - refused == 3
+
+
+async def test_a_worker_fetches_ahead_what_another_one_will_keep(deployment: Deployment, tmp_path: Path) -> None:
+    share = Share(0, 2)
+    async with (
+        scripted_parent(serving(BODY)) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, settings(), share=share) as edge,
+    ):
+        assert {share.owns(f"video{segment(number)}") for number in range(8)} == {True, False}
+        for number in range(8):
+            assert await outcome(edge, segment(number)) == ("hit" if number else "fwd=uri-miss")
+            await until(lambda: not edge.proxy.prefetcher._running)  # it looks for the other worker's file first
+        assert paths(parent.asked) == [segment(number) for number in range(9)]
 
 
 async def test_the_budget_ends_fetching_ahead_never_a_viewers_request(deployment: Deployment, tmp_path: Path) -> None:
