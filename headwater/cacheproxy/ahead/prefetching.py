@@ -141,5 +141,8 @@ class Prefetcher:
         owner = self._siblings.owner_of(key, site) if self._siblings is not None else None
         if owner is not None:
             order = replace(order, parents=(owner, *order.parents))
-        _, size_bytes, _, _ = await self._warmer.fetch(order, Why.PREFETCH)
+        await self._warmer.fetch(order, Why.PREFETCH, self._took)
+
+    def _took(self, size_bytes: int) -> None:
+        assert self._budget is not None
         self._budget.took(size_bytes, asyncio.get_running_loop().time())

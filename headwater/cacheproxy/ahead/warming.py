@@ -94,8 +94,7 @@ class Warmer:
         else:
             order = self.order(wanted, site, snapshot)
             if place == "nowhere":
-                outcome, size_bytes, parent, reason = await self.fetch(order, why)
-                pace.took(size_bytes)
+                outcome, size_bytes, parent, reason = await self.fetch(order, why, pace.took)
                 held = (await self._store.peek(wanted.key))[1] if outcome is WarmOutcome.FETCHED else None
             if held is not None and held.is_head:
                 fetched = await self._slices(wanted, held, order, site, snapshot, pace)
@@ -143,8 +142,9 @@ class Warmer:
         path = wanted.key.removeprefix(site.name)
         return FillOrder(wanted.key, path, (*self._client.by_readiness(sources), *parents), (*own, *hop))
 
-    async def fetch(self, order: FillOrder, why: Why) -> tuple[WarmOutcome, int, str | None, str]:
-        """(outcome, bytes, who gave it, why not). What nobody else was fetching is counted under `why`, and its use too."""
+    async def fetch(self, order: FillOrder, why: Why, took: Callable[[int], None]) -> tuple[WarmOutcome, int, str | None, str]:
+        """(outcome, bytes, who gave it, why not). What nobody else was fetching is counted under `why`, and its use too. `took`
+        is told of all bytes that came, also of what broke off or was given up."""
         fill = self._fills.running(order.key)
         if fill is None:
             fill = self._fills.start(order)
@@ -155,6 +155,7 @@ class Warmer:
             fetched_bytes = found[1] if found[0] is WarmOutcome.FETCHED else None
             return found
         finally:
+            took(fill.machine.received)
             self._store.ahead.ends(order.key, fetched_bytes)
 
     async def _followed_to_the_store(self, order: FillOrder, fill: Fill) -> tuple[WarmOutcome, int, str | None, str]:

@@ -124,6 +124,24 @@ async def test_a_worker_fetches_ahead_what_another_one_will_keep(deployment: Dep
         assert paths(parent.asked) == [segment(number) for number in range(9)]
 
 
+async def test_what_breaks_off_is_of_the_budget_too(deployment: Deployment, tmp_path: Path) -> None:
+    async def odd_ones_break(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if int(asked.line.split()[1][-5]) % 2:
+            writer.write(header("200 OK", "Content-Length: 1000", "Cache-Control: max-age=60") + BODY[:400])
+            await writer.drain()
+            writer.transport.close()
+        else:
+            await serving(BODY)(asked, writer)
+
+    async with (
+        scripted_parent(odd_ones_break) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, settings(bandwidth="1 kbit/s")) as edge,
+    ):
+        for number in range(0, 8, 2):
+            await outcome(edge, segment(number))
+        assert paths(parent.asked) == [segment(0), segment(1), segment(2), segment(4), segment(6)]
+
+
 async def test_the_budget_ends_fetching_ahead_never_a_viewers_request(deployment: Deployment, tmp_path: Path) -> None:
     async with (
         scripted_parent(serving(BODY)) as parent,
