@@ -35,7 +35,7 @@ from headwater.runtime.listener import listening_socket, raise_file_limit
 from headwater.runtime.metrics import exposition
 from headwater.runtime.node import NodeContext, following_snapshots
 from headwater.runtime.tasks import Supervised
-from headwater.runtime.tls import Certificates, parent_context
+from headwater.runtime.tls import Certificates, ParentCertificate
 from headwater.runtime.vantage import Vantage
 from headwater.runtime.workerplace import (
     WorkerPlace,
@@ -76,7 +76,7 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
     opened = asyncio.Event()
     gate = Gate(share.of_limits(listeners.limits))
     certificates = Certificates(listeners.tls, context.log) if listeners.tls is not None else None
-    parents_tls = parent_context(listeners.parent_tls) if listeners.parent_tls is not None else None
+    parents_tls = ParentCertificate(listeners.parent_tls, context.log) if listeners.parent_tls is not None else None
     sockets_of_node = sockets_folder(context.folder)
     own_socket = process_socket(sockets_of_node, place.index, os.getpid())
     siblings = Siblings(share, sockets_of_node, own_socket, context.log) if context.worker is not None else None
@@ -131,6 +131,8 @@ async def proxy_node(context: NodeContext, role: Role, listeners: Tier, settings
         opened.set()
         if certificates is not None:
             tasks.start("watch-certificates", certificates.watch)
+        if parents_tls is not None:
+            tasks.start("watch-parent-certificate", parents_tls.watch)
         if siblings is not None:
             hold_place(sockets_of_node, place.index)
         yield

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -47,6 +46,7 @@ from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.httpsite import SERVER_NAME
 from headwater.runtime.logs import Log
 from headwater.runtime.problems import PROBLEM_JSON, problem_body
+from headwater.runtime.tls import ParentCertificate
 from headwater.runtime.trace import TRACEPARENT
 from headwater.settings.cache import CacheSettings
 from headwater.settings.snapshot import Snapshot
@@ -326,7 +326,7 @@ async def caching_proxy(
     log: Log,
     access_log: AccessLog,
     gate: Gate | None = None,
-    parents_tls: ssl.SSLContext | None = None,
+    parents_tls: ParentCertificate | None = None,
     identity: Identity | None = None,
     siblings: Siblings | None = None,
     keeps_disk: bool = True,

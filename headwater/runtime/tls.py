@@ -79,14 +79,49 @@ class Certificates:
             self._log.info("new certificate files taken up", names=sorted(self._by_name))
 
 
-def parent_context(settings: TierTls) -> ssl.SSLContext:
-    """The client's side of TLS between tiers. Raises CannotStart."""
-    try:
-        context = ssl.create_default_context(cafile=str(settings.authority))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ValueError) as error:
-        raise CannotStart(f"TLS towards parents ({settings.certificate}): {_cure(error)}") from error
+class ParentCertificate:
+    """What a node shows its parents, and whom it believes to be one. `context` is for new connections."""
+
+    def __init__(self, settings: TierTls, log: Log) -> None:
+        """Raises CannotStart."""
+        self._settings = settings
+        self._log = log
+        self._stamp = self._stamp_now()
+        try:
+            self.context = _parent_context(settings)
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"TLS towards parents ({settings.certificate}): {_cure(error)}") from error
+
+    async def watch(self) -> None:
+        """Takes up changed files until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Reads the files again if they changed. Files that do not fit leave everything as it is."""
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self.context = _parent_context(self._settings)
+        except (OSError, ValueError) as error:
+            RELOADS.labels("refused").inc()
+            self._log.error("new certificate files towards parents refused; asking with the old ones", error=_cure(error))
+        else:
+            RELOADS.labels("taken").inc()
+            self._log.info("new certificate files towards parents taken up")
+
+    def _stamp_now(self) -> Stamp:
+        return tuple(map(_file_stamp, (self._settings.authority, self._settings.certificate, self._settings.key)))
+
+
+def _parent_context(settings: TierTls) -> ssl.SSLContext:
+    """The client's side of TLS between tiers."""
+    context = ssl.create_default_context(cafile=str(settings.authority))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.certificate, settings.key)
     return context
 
 

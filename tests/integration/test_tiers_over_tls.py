@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from pathlib import Path
@@ -144,3 +145,25 @@ async def test_a_signed_segment_goes_over_tls_from_the_byte_server_to_the_viewer
     assert (answer.status, answer.body == body) == (200, True)
     assert [member.split(";")[0] for member in answer.fields["cache-status"].split(", ")] == ["shield-1", "fra-1"]
     assert other.status == 403
+
+
+async def test_a_certificate_that_is_renewed_is_shown_to_parents_without_a_restart(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.runtime.tls.LOOK_S", 0.05)
+    ca, other = authority(tmp_path / "tls"), authority(tmp_path / "other")
+    async with scripted_parent(serving(b"body")) as upstream:
+        whole = secured(deployment, ca, upstream.address.url, other)
+        shield: Shield = whole.shields["shield-1"].model_copy(update={"listen": NOWHERE})
+        seen_by_edge = whole.model_copy(update={"shields": {"shield-1": shield}})
+        async with shield_node(context(whole, "shield-1")), edge_node(context(seen_by_edge, "fra-1")):
+            listen = whole.edge("fra-1").listen
+            assert (await ask(listen, GET)).status == 502
+            new, shown = ca.issue("fra-1", "fra-1"), other.folder
+            new.key.replace(shown / "fra-1.key")
+            new.certificate.replace(shown / "fra-1.pem")
+            status = 502
+            async with asyncio.timeout(10):
+                while status != 200:
+                    await asyncio.sleep(0.1)
+                    status = (await ask(listen, GET)).status

@@ -19,6 +19,7 @@ from headwater.rules.fill import FillTrouble
 from headwater.runtime.enrolment.identity import Identity
 from headwater.runtime.problems import PROBLEM_JSON
 from headwater.runtime.shortage import is_own_shortage
+from headwater.runtime.tls import ParentCertificate
 from headwater.settings.cache import CacheSettings
 
 READ_BUFFER_BYTES = 512 * 1024
@@ -140,7 +141,7 @@ def _loss_of(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
 class ParentClient:
     """Connections to all parents of a node. A parent that failed is asked last for a while."""
 
-    def __init__(self, settings: CacheSettings, tls: ssl.SSLContext | None = None, identity: Identity | None = None) -> None:
+    def __init__(self, settings: CacheSettings, tls: ParentCertificate | None = None, identity: Identity | None = None) -> None:
         self._settings = settings
         self.identity = identity
         self._tls = tls
@@ -199,9 +200,9 @@ class ParentClient:
     ) -> ParentAnswer:
         """Sends the request and waits for the header. Raises ParentTrouble. The caller closes the answer."""
         on_interim_response.set(on_interim)
-        secured = parent.ours and self._tls is not None and parent.secure_url is not None
-        base = parent.secure_url if secured and parent.secure_url is not None else parent.url
-        tls = parent.tls or (self._tls if secured else None)
+        base, tls = parent.url, parent.tls
+        if parent.ours and self._tls is not None and parent.secure_url is not None:
+            base, tls = parent.secure_url, parent.tls or self._tls.context
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout) as waiting:
                 response = await self._session_to(parent).request(

@@ -23,7 +23,7 @@ from headwater.rules.proxyheader import SIGNATURE
 from headwater.runtime.httpsite import CannotStart
 from headwater.runtime.listener import listening_socket
 from headwater.runtime.metrics import value
-from headwater.runtime.tls import Certificates, parent_context
+from headwater.runtime.tls import Certificates, ParentCertificate
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from headwater.settings.limits import Limits
@@ -198,7 +198,7 @@ async def test_mutual_tls_lets_in_only_those_whom_the_authority_knows(deployment
                 received = await exchange(edge.address, GET, tls=context, name="www.test")
             assert received == b""
         tier = TierTls(authority=ca.file, certificate=own.certificate, key=own.key)
-        assert (await ask(edge, GET, tls=parent_context(tier), name="www.test")).status == 200
+        assert (await ask(edge, GET, tls=ParentCertificate(tier, LOG).context, name="www.test")).status == 200
 
 
 async def test_a_handshake_that_does_not_come_ends(deployment: Deployment, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ async def test_a_parent_with_tls_is_asked_over_it_and_shown_this_nodes_certifica
     listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=Certificates(settings, LOG).context)
     address = Address("127.0.0.1", listening.sockets[0].getsockname()[1])
     tier = TierTls(authority=ca.file, certificate=own.certificate, key=own.key)
-    async with ParentClient(CacheSettings(), parent_context(tier)) as client:
+    async with ParentClient(CacheSettings(), ParentCertificate(tier, LOG)) as client:
         answer = await client.ask(Parent("shield-1", "http://127.0.0.1:1", secure_url=f"https://{address}"), "/a", ())
         assert answer.status == 200
         answer.close()
