@@ -167,7 +167,7 @@ class Warmer:
         if header is None or header.status != 200:
             return WarmOutcome.FAILED, 0, None, f"status {header.status}" if header else "no answer"
         place, _ = await self._store.peek(order.key)
-        if place == "nowhere":
+        if place == "nowhere" and not fill.given_by_owner:
             return WarmOutcome.FAILED, size_bytes, header.parent, "fetched, but it may not be stored, or there is no room"
         return WarmOutcome.FETCHED, size_bytes, header.parent, ""
 

@@ -65,7 +65,8 @@ async def fetch_slices(
             count = await follow(fill)
         took(count)
         fetched.size_bytes += count
-        here = count == piece.span.length and (await store.peek(piece.key))[0] != "nowhere"
+        whole = count == piece.span.length
+        here = whole and (fill.given_by_owner or (await store.peek(piece.key))[0] != "nowhere")
         fetched.slices += here
         fetched.missing += not here
         if fill.machine.disproved or (from_its_beginning and not here):

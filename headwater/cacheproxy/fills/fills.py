@@ -126,6 +126,11 @@ class Fill:
         return self.header is None or (self.shareable and time.time() < self.header.fresh_until)
 
     @property
+    def given_by_owner(self) -> bool:
+        """Whether the object came from the worker that owns its key: that one keeps it, and may be writing it still."""
+        return self.header is not None and self.header.outcome is not None
+
+    @property
     def purged(self) -> Coverage:
         """What the purges since the fill began leave of its object."""
         fields = self.order.piece.fields if self.order.piece else self.header.fields if self.header else None
