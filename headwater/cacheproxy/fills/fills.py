@@ -121,7 +121,9 @@ class Fill:
     def open_to_newcomers(self) -> bool:
         """Whether a request that arrives now may follow. Once the header is there, only while the answer is fresh: to
         those who waited for it it is as current as one of their own, to later ones it would be a stale one."""
-        if self.machine.state in _NOTHING_TO_FOLLOW or self.spool.passing or self.purged is not Coverage.KEPT:
+        if self.machine.state in _NOTHING_TO_FOLLOW or self.spool.passing or self.spool.closed:
+            return False
+        if self.purged is not Coverage.KEPT:
             return False
         return self.header is None or (self.shareable and time.time() < self.header.fresh_until)
 

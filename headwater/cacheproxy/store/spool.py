@@ -92,6 +92,7 @@ class Spool:
         self.length = 0
         self.finished = False
         self.broken = False
+        self.closed = False  # the file and the memory are given back
         self.passing = False  # what was read by all is let go; the body is never whole here
         self.ram_bytes = 0  # reserved in memory
         self.reservation: Reservation | None = None
@@ -214,6 +215,7 @@ class Spool:
 
     def close(self) -> None:
         """Frees what is reserved and the draft; nothing may be read after this."""
+        self.closed = True
         if self.draft is not None:
             self.draft.close()
         if self.reservation is not None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from headwater.cacheproxy.fills.fills import Fill
+from headwater.cacheproxy.store.spool import SpoolBroken
 from headwater.settings.cache import CacheSettings
 from headwater.settings.deployment import Deployment
 from tests.support.proxies import running_edge, with_parents
@@ -333,3 +335,31 @@ async def test_parts_in_any_order_of_a_body_that_passes_through_are_no_trouble(d
         await edge.settled()
         status, _, body = await edge.get(PATH, Range="bytes=900000-900009,0-9")
         assert (status, body) == (200, BODY)
+
+
+async def test_nobody_joins_a_fill_that_has_just_ended_and_given_its_file_back(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[str] = []
+    run = Fill.run
+
+    async def run_and_be_looked_for(fill: Fill) -> None:
+        """The moment between the end of the fill and that of its task."""
+        await run(fill)
+        found = edge.proxy.fills.running(fill.order.key)
+        try:
+            if found is not None:
+                async for _ in found.spool.read(0, None):
+                    pass
+        except SpoolBroken:
+            broken.append(fill.order.key)
+
+    monkeypatch.setattr(Fill, "run", run_and_be_looked_for)
+    settings = CacheSettings.model_validate({"spool_in_ram": "64 KiB"})
+    async with (
+        scripted_parent(serving(BODY)) as parent,
+        running_edge(with_parents(deployment, [parent.address]), tmp_path, settings) as edge,
+    ):
+        assert (await edge.get(PATH))[2] == BODY
+        await edge.settled()
+        assert broken == []
