@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+from weakref import WeakValueDictionary
 
 PREFIX_BITS: Final = {4: 24, 6: 56}
 ERRORS: Final = b""  # the name that errors are counted under; no name is empty
-MAX_NETWORKS: Final = 65_536  # memory for that many; a flood from more addresses than that starts the second anew
 
-Counts = dict[bytes, int]
+
+class Counts(dict[bytes, int]):
+    """Answers of the present second by name. Kept by those who count with it, and they bound how many there are: whoever has one
+    has it emptied with each second, however many networks were seen since."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Verdict(StrEnum):
@@ -40,7 +45,7 @@ class RateLimiter:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._by_network: dict[int, Counts] = {}
+        self._by_network: WeakValueDictionary[int, Counts] = WeakValueDictionary()
         self._second = 0
 
     def at(self, second: int) -> None:
@@ -49,13 +54,11 @@ class RateLimiter:
             self._second = second
             for counts in self._by_network.values():
                 counts.clear()
-            if len(self._by_network) > MAX_NETWORKS:
-                self._by_network.clear()
 
     def counts_of(self, client: IPv4Address | IPv6Address) -> Counts:
-        """The counters of the client's network, by name."""
+        """The counters of the client's network, by name; the same ones as long as somebody keeps them."""
         host_bits = client.max_prefixlen - PREFIX_BITS[client.version]
-        return self._by_network.setdefault((int(client) >> host_bits) << 1 | (client.version == 6), {})
+        return self._by_network.setdefault((int(client) >> host_bits) << 1 | (client.version == 6), Counts())
 
     def judged(self, counts: Counts, name: bytes) -> Verdict:
         """Counts one more answer about `name` (ERRORS for those that are about none)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 import dns.edns
 import dns.flags
@@ -144,15 +144,24 @@ def test_a_good_cookie_is_not_limited_and_a_bad_one_gets_a_new_one() -> None:
 )
 def test_a_network_never_gets_more_than_its_limit_a_second(asked: list[tuple[bytes, int]], limit: int, slip: int) -> None:
     limiter = RateLimiter(Limits(limit, limit, slip))
+    counts = limiter.counts_of(HERE)
     sent: dict[tuple[bytes, int], int] = {}
     for name, second in sorted(asked, key=lambda one: one[1]):
         limiter.at(second)
-        if limiter.judged(limiter.counts_of(HERE), name) is Verdict.SEND:
+        if limiter.judged(counts, name) is Verdict.SEND:
             sent[name, second] = sent.get((name, second), 0) + 1
     wanted: dict[tuple[bytes, int], int] = {}
     for one in asked:
         wanted[one] = wanted.get(one, 0) + 1
     assert sent == {one: min(limit, count) for one, count in wanted.items()}
+
+
+def test_a_network_begins_anew_with_each_second_however_many_others_were_seen() -> None:
+    limiter = RateLimiter(Limits(1, 1, 0))
+    counts, others = limiter.counts_of(HERE), [limiter.counts_of(IPv4Address(number << 8)) for number in range(70_000)]
+    for second in range(1, 5):
+        limiter.at(second)
+        assert limiter.judged(counts, b"a") is Verdict.SEND, f"second {second}, {len(others)} other networks"
 
 
 @pytest.mark.parametrize(("one", "other", "together"), [
