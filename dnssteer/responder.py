@@ -21,6 +21,7 @@ from dnssteer.signing import OnlineSigning
 from dnssteer.variants import REMEMBERED_OUTCOMES, varied
 from dnssteer.zone import IpAddress, Zone, zone_of
 from dnssteer.zonekeys import KeySet
+from headwater.rules.forwardedfor import plain
 from headwater.rules.steering import World, region_of
 from headwater.runtime.logs import Log
 from headwater.runtime.metrics import TALLIES
@@ -63,6 +64,7 @@ class View:
         self._clients: dict[IpAddress, Client] = {}
 
     def client(self, address: IpAddress) -> Client:
+        address = plain(address)  # an IPv6 socket has IPv4 clients too, all of them in one /96
         known = self._clients.get(address)
         if known is None:
             if len(self._clients) >= MAX_CLIENTS:

@@ -14,6 +14,7 @@ from dnssteer.metrics import TCP_CONNECTIONS, TCP_ENDED
 from dnssteer.responder import Responder
 from headwater.rules.addresses import Address
 from headwater.runtime.httpsite import cannot_listen
+from headwater.runtime.listener import listening_socket
 
 # RFC 7766 section 6.2.3 asks for seconds; a resolver that keeps one open only costs a descriptor.
 IDLE_S: Final = 10.0
@@ -43,10 +44,8 @@ async def serve_dns(
         raise cannot_listen(error, address, listing="ss -lunp") from error
     streams = Streams(responder, idle_s, max_connections)
     try:
-        try:
-            server = await asyncio.start_server(streams.serve, address.host, address.port, limit=LENGTH_BYTES + 65_535)
-        except OSError as error:
-            raise cannot_listen(error, address) from error
+        # Not asyncio's own socket: that takes no IPv4 clients at an IPv6 address, where the one for datagrams does.
+        server = await asyncio.start_server(streams.serve, sock=listening_socket(address), limit=LENGTH_BYTES + 65_535)
         try:
             yield
         finally:

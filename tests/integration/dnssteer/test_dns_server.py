@@ -131,6 +131,14 @@ async def test_a_port_in_use_is_one_sentence_that_names_the_cure(server: Server)
                 pass
 
 
+async def test_ipv4_clients_of_an_ipv6_address_are_answered_over_udp_and_tcp_alike(deployment: Deployment) -> None:
+    """As at `[::]:53`: who is sent from UDP to TCP finds nobody there otherwise."""
+    responder = Responder(Snapshot(version=1, deployment=deployment), LOG)
+    server = Server(responder, Address("127.0.0.1", deployment.dns.listen.port), deployment)
+    async with serve_dns(responder, Address("::ffff:127.0.0.1", server.address.port)):
+        assert await server.ask("v3fa.cdn.test") == await server.ask("v3fa.cdn.test", tcp=True) == ["127.0.1.1", "127.0.2.1"]
+
+
 async def dig(server: Server, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         "dig", f"@{server.address.host}", "-p", str(server.address.port), "+tries=1", "+time=5", *arguments,

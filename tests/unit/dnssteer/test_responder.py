@@ -137,6 +137,15 @@ def test_a_good_cookie_is_not_limited_and_a_bad_one_gets_a_new_one() -> None:
         assert asked(given_cookie.to_wire()).answer
 
 
+def test_ipv4_clients_of_an_ipv6_socket_are_networks_of_their_own() -> None:
+    """`listen: "[::]:53"` sees them as ::ffff:192.0.2.7, of which one /56 holds all of IPv4."""
+    server = responder(limited(answers=1, slip=0))
+    wire = dns.message.make_query("v3fa.cdn.test", "A").to_wire()
+    for client in ("::ffff:192.0.2.7", "::ffff:203.0.113.7", "::ffff:198.51.100.7"):
+        assert server.reply(wire, ip_address(client), over_tcp=False) is not None, client
+    assert server.reply(wire, ip_address("192.0.2.7"), over_tcp=False) is None, "the same client, by another socket"
+
+
 @given(
     st.lists(st.tuples(st.sampled_from([b"a", b"b", ERRORS]), st.integers(0, 2)), max_size=60),
     st.integers(1, 4),
