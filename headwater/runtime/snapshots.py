@@ -132,7 +132,7 @@ class SnapshotFollower:
         SNAPSHOT_POLLS.labels("newer").inc()
         self._refusal = ""
         if self._keeps:
-            await asyncio.to_thread(self._keep, snapshot)
+            await asyncio.to_thread(self._keep_or_tell, snapshot)
         self.current = snapshot
         SNAPSHOT_VERSION.set(snapshot.version)
         self._answered.set()
@@ -176,8 +176,12 @@ class SnapshotFollower:
             self._log.warning("the kept snapshot cannot be read; starting from the config file", error=str(error))
             return None
 
-    def _keep(self, snapshot: Snapshot) -> None:
-        replace_whole(self._file, snapshot.model_dump_json().encode())
+    def _keep_or_tell(self, snapshot: Snapshot) -> None:
+        """A full disk costs what a start without control would begin with, not the news."""
+        try:
+            replace_whole(self._file, snapshot.model_dump_json().encode())
+        except OSError as error:
+            self._log.error("the snapshot cannot be kept on disk; this node lives by it until it ends", error=str(error))
 
 
 def _places(error: ValidationError) -> str:

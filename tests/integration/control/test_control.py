@@ -223,6 +223,19 @@ async def test_a_node_follows_control_through_its_death_and_never_takes_an_older
             assert follower.current.version > first
 
 
+async def test_a_node_whose_disk_takes_no_snapshot_lives_by_it_all_the_same(lab: Lab) -> None:
+    """Else a full disk would cost the node every new key and every drain."""
+    context = lab.context("dns")
+    (context.folder / "snapshot.json").mkdir(parents=True)  # nothing can be renamed onto it
+    async with control_node(lab.context("control")), following_snapshots(context) as follower:
+        wanted = (await lab.now()).version
+
+        async def taken() -> bool:
+            return follower.current.version >= wanted
+
+        await ask_until_true(taken)
+
+
 async def test_the_snapshot_of_a_newer_control_is_refused_counted_and_told_once(lab: Lab) -> None:
     """Else an operator who upgraded control first would see nodes lag, and nobody would say why."""
     newer = json.loads(Snapshot(version=2**40, deployment=lab.deployment).model_dump_json()) | {"of_the_future": 1}
