@@ -98,6 +98,14 @@ def _order_body(after: int, records: list[PurgeRecord]) -> bytes:
     return json.dumps({"after": after, "records": [members_of(record) for record in records[:RECORDS_AT_ONCE]]}).encode()
 
 
+def _sequence_in(said: Any) -> int:
+    """Up to which purge a node says that it is. Raises ValueError."""
+    try:
+        return int(said["sequence"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("it does not answer as a cache does; see who listens at its admin address") from error
+
+
 class Purger:
     """Held open while control serves. `told` is the latest record that every edge was told of or was missing for."""
 
@@ -179,7 +187,7 @@ class Purger:
                 if answer.status not in (200, 409):
                     detail = said.get("detail", "") if isinstance(said, dict) else ""
                     return f"status {answer.status}: {detail}"
-            after = int(said["sequence"])
+            after = _sequence_in(said)
             if answer.status == 200 and after >= wanted:
                 return None
             body = _order_body(after, self.log.after(after))

@@ -259,6 +259,26 @@ async def test_the_snapshot_of_a_newer_control_is_refused_counted_and_told_once(
     assert "of_the_future" in line["problems"]
 
 
+async def test_a_cache_that_answers_a_purge_with_something_else_is_missing_and_the_others_are_told(lab: Lab) -> None:
+    async def something_else(request: web.Request) -> web.Response:
+        return web.json_response({"status": "up"})
+
+    async def acknowledged(request: web.Request) -> web.Response:
+        return web.json_response({"sequence": (await request.json())["records"][-1]["sequence"]})
+
+    async with AsyncExitStack() as stack:
+        for node, handler in (("shield-1", something_else), ("shield-2", acknowledged), ("fra-1", acknowledged)):
+            site = admin_app()
+            site.router.add_post("/purge", handler)
+            await stack.enter_async_context(serve_app(site, admin_address(lab.deployment, node), drain_s=0.1))
+        await stack.enter_async_context(control_node(lab.context("control")))
+        async with lab.http.post(f"{lab.url}/api/v1/purge", json={"tag": "news"}, headers=lab.operator) as answer:
+            assert answer.status == 200, await answer.text()
+            said = await answer.json()
+    assert [one["node"] for one in said["acknowledged"]] == ["shield-2", "fra-1"]
+    assert {one["node"] for one in said["missing"]} == {"shield-1", "iad-1", "sin-1"}
+
+
 async def test_an_edit_that_needs_a_restart_says_so_until_the_node_started_again(lab: Lab) -> None:
     async with control_node(lab.context("control")), answering(lab, "shield-1"):
 
