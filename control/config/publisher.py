@@ -18,6 +18,8 @@ from headwater.settings.deployment import Deployment
 from headwater.settings.snapshot import Snapshot
 
 VERSIONS_REMEMBERED: Final = 500
+# Versions are Unix seconds, or little more: nobody has published one as late as this. It is far below what a question may name.
+NEVER_PUBLISHED: Final = 2**40
 
 
 def _bodies(snapshot: Snapshot, others: Mapping[str, Deployment]) -> dict[str, bytes]:
@@ -85,8 +87,14 @@ class Publisher:
         return True
 
     def learn_of(self, version: int) -> bool:
-        """A node holds `version`. True when it is later than ours, as after the loss of our folder: publish again above it."""
+        """A node holds `version`. True when it is later than ours, as after the loss of our folder: publish again above it.
+
+        A version that cannot be is not outdone: one node's damage, or malice, would else end the news of all.
+        """
         if version <= self._version:
+            return False
+        if version >= NEVER_PUBLISHED:
+            self._log.warning("a node holds a snapshot that no control can have published", held=version, ours=self._version)
             return False
         self._log.warning("a node holds a later snapshot than this control ever published", held=version, ours=self._version)
         self._version, self._overtaken = version, True

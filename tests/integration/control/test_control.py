@@ -279,6 +279,16 @@ async def test_a_cache_that_answers_a_purge_with_something_else_is_missing_and_t
     assert {one["node"] for one in said["missing"]} == {"shield-1", "iad-1", "sin-1"}
 
 
+async def test_a_version_that_no_control_can_have_published_is_not_outdone(lab: Lab) -> None:
+    """One damaged node would else drive the versions to where nobody may ask for a later one."""
+    async with control_node(lab.context("control")):
+        before = (await lab.now()).version
+        assert await lab.ask(2**53 - 1, wait=0.1, node="iad-1") is None
+        lab.edit("pops.fra.weight", 0)
+        after = await lab.snapshot_with(lambda snapshot: snapshot.deployment.pops["fra"].weight == 0)
+        assert before < after.version < 2**40
+
+
 async def test_an_edit_that_needs_a_restart_says_so_until_the_node_started_again(lab: Lab) -> None:
     async with control_node(lab.context("control")), answering(lab, "shield-1"):
 
