@@ -152,7 +152,8 @@ class ControlPlane:
 
     async def settle(self, wanted: Wanted, text: str | None) -> None:
         """A rollout has ended: `wanted` is in force. `text` is what stands in the file, and is no edit any more."""
-        self.desired = Desired(wanted.deployment, text)
+        problems = self.desired.problems if text == self.desired.text else ()
+        self.desired = Desired(wanted.deployment, text, problems)
         self.drained = wanted.drains
         self._written.append(Written(self.clock(), read_at_start(wanted.deployment)))
         await self.show(None)

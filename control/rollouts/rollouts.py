@@ -17,6 +17,7 @@ import aiohttp
 
 from control.audit import Asker, AuditLog, What
 from control.config.configfile import ConfigFile
+from control.config.desired import Desired
 from control.config.draining import Drains
 from control.config.history import History, Outcome
 from control.config.wanted import Wanted
@@ -78,6 +79,7 @@ class Rollouts:
         self._steps: tuple[Step, ...] = ()
         self._begun = asyncio.Event()
         self._stopped_by: str | None = None
+        self._seen: Desired | None = None  # what had been looked at of the file when it began
         self._news = asyncio.Event()
 
     @property
@@ -124,7 +126,7 @@ class Rollouts:
     async def _begin(
         self, what: str, asker: Asker, before: Wanted, after: Wanted, source: str | None, summary: str
     ) -> RolloutState:
-        now = self._clock()
+        now, seen = self._clock(), self._plane.desired
         version = None
         if source is not None:
             version = (await asyncio.to_thread(self._history.add, asker, source, after.text, summary, Outcome.RUNNING)).number
@@ -140,7 +142,7 @@ class Rollouts:
         await asyncio.to_thread(self._open, state)
         state = replace(state, steps=tuple(step.name for step in self._steps)).said(now, f"{what}: {summary}")
         await asyncio.to_thread(keep_state, self._kept, state)
-        self.state, self._stopped_by = state, None
+        self.state, self._stopped_by, self._seen = state, None, seen
         self._wake()
         self._begun.set()
         return state
@@ -337,7 +339,7 @@ class Rollouts:
         told = await asyncio.to_thread(self._file.become, after.text, state.before.text) if state.version is not None else None
         if state.version is not None:
             await asyncio.to_thread(self._history.end, state.version, Outcome.APPLIED)
-        await self._plane.settle(after, self._file.text)
+        await self._plane.settle(after, self._file.text if state.version is not None else self._seen_before())
         if told is not None:
             self._say(told)
         await self._finish(Status.DONE, f"{state.what}: done")
@@ -358,8 +360,13 @@ class Rollouts:
             if not waiting:
                 break
             await asyncio.sleep(LOOK_S)
-        await self._plane.settle(before, self._file.text_after_rollback(state))
+        seen = self._file.text_after_rollback(state) if state.version is not None else self._seen_before()
+        await self._plane.settle(before, seen)
         await self._finish(Status.ROLLED_BACK, f"{state.what}: rolled back: {state.reason}")
+
+    def _seen_before(self) -> str | None:
+        """The file's text that counts as seen after a drain, which leaves the file alone: what was written since is an edit."""
+        return (self._seen or self._plane.desired).text
 
     async def _finish(self, status: Status, text: str) -> None:
         assert self.state is not None

@@ -296,6 +296,16 @@ async def test_a_drain_lasts_until_it_is_undone_also_over_a_restart_of_control(f
             assert (await fleet.lab.status())["drained"] == []
 
 
+async def test_an_edit_of_the_file_during_a_gentle_drain_is_taken_when_that_is_over(fleet: Fleet) -> None:
+    async with fleet.control(), following(fleet):
+        await fleet.order("drain", {"names": ["fra"], "gently": True})
+        await fleet.at_step("weights: 50%")
+        fleet.lab.edit("signing", {"leeway": "9 s"})
+        assert (await fleet.ended())["status"] == "done"
+        after = await fleet.lab.snapshot_with(lambda snapshot: snapshot.deployment.signing.leeway == 9)
+        assert after.deployment.pops["fra"].weight == 0, "the drain holds beside it"
+
+
 async def test_where_edits_are_staged_an_edit_is_a_rollout_and_one_that_was_rolled_back_is_not_tried_again(fleet: Fleet) -> None:
     fleet.lab.edit("control.rollout", "staged")
     async with fleet.control(), following(fleet):
