@@ -80,6 +80,8 @@ class Operations:
             await self._note_version("edit", desired.text, changes[:500])
             await asyncio.to_thread(self._audit.note, FILE_EDITOR, What.EDIT, changes[:500], "live")
             return False
+        if self._rollouts.active:
+            return True  # one begins or ends just now: the next look at the file sees the edit again
         before = plane.wanted
         plane.desired = Desired(plane.desired.deployment, desired.text)  # seen: it is not looked at again
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from control.audit import Asker, AuditLog, What
 from control.service import control_node
 from headwater.rules.warmorder import WarmOutcome, WarmReport
 from headwater.runtime.httpsite import admin_app, serve_app
@@ -322,6 +324,26 @@ async def test_where_edits_are_staged_an_edit_is_a_rollout_and_one_that_was_roll
         listed = await fleet.order("versions")
         latest = [(one["source"], one["outcome"]) for one in listed["versions"][:2]]
         assert latest == [("edit", "rolled back"), ("edit", "applied")]
+
+
+async def test_an_edit_that_is_seen_while_another_rollout_ends_waits_for_that(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.lab.edit("control.rollout", "staged")
+    note = AuditLog.note
+
+    def slowly(log: AuditLog, asker: Asker, what: What, detail: str, outcome: str) -> None:
+        if outcome == "done":
+            time.sleep(1.5)  # a slow disk: control looks at the file meanwhile
+        note(log, asker, what, detail, outcome)
+
+    monkeypatch.setattr(AuditLog, "note", slowly)
+    async with fleet.control(), following(fleet):
+        await fleet.order("drain", {"names": ["fra"], "gently": True})
+        await fleet.at_step("weights: 50%")
+        fleet.lab.edit("signing", {"leeway": "9 s"})
+        await fleet.lab.snapshot_with(lambda snapshot: snapshot.deployment.signing.leeway == 9)
+        assert (await fleet.ended())["what"] == "the edit of the config file"
 
 
 async def test_the_gaining_edge_fetches_from_the_losing_one_or_when_that_says_nothing_what_shields_call_hot(fleet: Fleet) -> None:
