@@ -118,11 +118,17 @@ def keep_bounded(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
     """Moves the content of a log that has grown past the limit to `{name}.1`.
 
     The content is copied and the file emptied, because running nodes hold it open (for appending). Lines written between
-    the two are lost; that is the price of a disk that never fills with logs.
+    the two are lost, and all of them when the disk has no room for the copy; that is the price of a disk that never fills with
+    logs.
     """
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > limit_bytes:
-            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            aside = path.with_name(f"{path.name}.1")
+            try:
+                shutil.copyfile(path, aside)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    aside.unlink()  # a part of it, for which there was room
             os.truncate(path, 0)
 
 

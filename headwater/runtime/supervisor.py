@@ -24,6 +24,7 @@ START_S = 90.0  # a slow machine imports everything in a few seconds; a node sil
 STOP_S = 15.0  # a node drains for ten seconds at most
 ASK_AGAIN_S = 0.05
 LOG_CHECK_S = 10.0
+SPAWN_AGAIN_S = 5.0
 
 # Stopped one group after the other: whoever asks stops before whoever is asked.
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (
@@ -108,8 +109,17 @@ class Supervisor:
             self._say(f"{ended}; it starts again in {step.pause_s:g} s (log: {process.logs.service}){told}")
             await asyncio.sleep(step.pause_s)
             history = step.history
-            self.processes[node] = self._spawn(node)
+            self.processes[node] = await self._spawned_again(node)
             await self._say_when_back(node)
+
+    async def _spawned_again(self, node: NodeName) -> NodeProcess:
+        """The node's new process, however often the machine has no memory, disk or process left for it."""
+        while True:
+            try:
+                return self._spawn(node)
+            except OSError as error:
+                self._say(f"{node} cannot be started ({error}); it is tried again in {SPAWN_AGAIN_S:g} s")
+                await asyncio.sleep(SPAWN_AGAIN_S)
 
     async def _say_when_back(self, node: NodeName) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
@@ -122,7 +132,8 @@ class Supervisor:
             await asyncio.sleep(LOG_CHECK_S)
             for node in self.roles:
                 for path in log_files(self.deployment.data, node):
-                    await asyncio.to_thread(keep_bounded, path)
+                    with contextlib.suppress(OSError):  # a disk that fails now may not at the next look
+                        await asyncio.to_thread(keep_bounded, path)
 
 
 async def _all_or_first_error(works: Iterable[Coroutine[Any, Any, None]]) -> None:
