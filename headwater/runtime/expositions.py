@@ -1,7 +1,8 @@
 """The metrics of a node that is several processes, as if it were one: Prometheus texts in, one text out. Pure.
 
 Counters and histograms are summed, those of workers that have ended included, so that a restart never looks like a reset.
-Gauges are summed too (bytes, requests in flight), but for versions, of which the oldest counts, as it is still in use.
+Gauges are summed too (bytes, requests in flight), but for versions, of which the oldest counts, as it is still in use, and for
+when something expires, of which the earliest does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 # Of the parent's own metrics: the process that is the node to others, and what it knows of the workers.
 _OF_PARENT: Final = ("process_", "python_", "headwater_node_")
 _PARENT_ONLY: Final = ("process_start_time_seconds", "process_max_fds", "python_info")
-_LEAST: Final = ("_created", "_version", "_sequence")
+_LEAST: Final = ("_created", "_version", "_sequence", "_expires_timestamp_seconds")
 _MOST: Final = ("_records",)
 _LASTING: Final = ("counter", "histogram", "summary")
 
