@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from headwater.rules.hostfield import covers
 from headwater.rules.names import BUCKETS
 from headwater.rules.nodeidentity import LONGEST_NAME, can_be_named
-from headwater.settings.dnszone import record_problems
+from headwater.settings.dnszone import name_problems, record_problems
 from headwater.settings.enrolment import Enrolment
 from headwater.settings.model import Settings, quantity
 from headwater.settings.origin import Origin
@@ -120,6 +120,7 @@ class Deployment(Settings):
     def _zone_problems(self) -> Iterator[str]:
         own = frozenset((*self.dns.nameservers, *(name for name, _, _ in self.edges()), *(f"v{b:03x}" for b in range(BUCKETS))))
         yield from record_problems(self.dns.records, own)
+        yield from name_problems(self._dns_names(), self.zone)
         for name in self.dns.addresses:
             if name not in self.dns.nameservers:
                 yield f"dns.addresses.{name}: no name server of that name (dns.nameservers: {', '.join(self.dns.nameservers)})"
@@ -134,6 +135,16 @@ class Deployment(Settings):
                 takers = ", ".join(dict.fromkeys(f"properties.{one}" for one in taking))
                 yield f"properties.{name}: {takers} before it takes all of its hosts and paths; move it up, or give it others"
             before[name] = settings
+
+    def _dns_names(self) -> Iterator[tuple[str, str, bool]]:
+        """What the DNS server makes names of, as `name_problems` takes it."""
+        for server in self.dns.nameservers:
+            yield "dns.nameservers", server, False
+        yield "dns.hostmaster", self.dns.hostmaster, False
+        for name, pop, edge in self.edges():
+            yield f"pops.{pop}.edges.{name}", name, True
+            if edge.host is not None:
+                yield f"pops.{pop}.edges.{name}.host", f"{edge.host}.", False
 
     def edges(self) -> Iterator[tuple[NodeName, str, Edge]]:
         """Every edge as (node name, POP name, edge)."""

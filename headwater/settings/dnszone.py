@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, TypeAlias
 
 import dns.exception
@@ -83,6 +84,23 @@ def record_problems(records: Records, reserved: frozenset[str]) -> list[str]:
                 continue
             problems += [f"{where}.{kind}: {text!r}: {why}" for text in texts if (why := _unreadable(kind, text))]
     return problems
+
+
+def name_problems(names: Iterable[tuple[str, str, bool]], zone: str) -> Iterator[str]:
+    """What is wrong with what the server makes names of: (path of the setting, name, whether it has to be in the zone)."""
+    try:
+        origin = dns.name.from_text(zone)
+    except dns.exception.DNSException as error:
+        yield f"zone: {zone!r} can be no name of DNS: {error}"
+        return
+    for path, name, within in names:
+        try:
+            made = dns.name.from_text(name, origin)
+        except dns.exception.DNSException as error:
+            yield f"{path}: {name!r} can be no name of DNS: {error}"
+            continue
+        if within and (not made.is_subdomain(origin) or made == origin):
+            yield f"{path}: {name!r} is no name in the zone {zone}; leave the dot at its end out"
 
 
 def _is_relative_name(name: str) -> bool:
