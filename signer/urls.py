@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from headwater.rules.requesttarget import parse_target
 from signer.grant import GrantToken, looks_like_token
 
 GRANT_PARAMETER: Final = "grant"
@@ -45,11 +46,12 @@ def with_grant(url: str, token: GrantToken, form: GrantForm) -> str:
 
 
 def path_of(url: str) -> str:
-    """The path that a grant's prefix is compared with: escaped, without query. Raises ValueError when it is not absolute."""
+    """The path that a grant's prefix is compared with: escaped in the one way that edges know, without query. Raises ValueError
+    when it is not absolute, or none that an edge would take."""
     path = urlsplit(url).path
     if not path.startswith("/"):
         raise ValueError(f"{url!r}: a URL, or a path that begins with '/', was expected")
-    return path
+    return parse_target(path).path
 
 
 def prefix_for(path: str) -> str:

@@ -90,7 +90,7 @@ def sign(
         grant = Grant(
             key_id=key.key_id,
             expires_at=math.ceil(now + (parse_duration_s(expires) if expires else deployment.signing.lifetime)),
-            prefix=prefix or prefix_for(path),
+            prefix=path_of(prefix) if prefix else prefix_for(path),
             not_before=math.floor(moment(not_before, now)) if not_before else None,
             network=ip_network(network, strict=False) if network else None,
             session=session,

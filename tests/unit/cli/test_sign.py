@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from headwater.cli import sign as sign_commands
+from headwater.rules.requesttarget import parse_target
 from headwater.settings.deployment import Deployment
 from headwater.settings.load import load_deployment
 from origin.api.playability import grant_expiry
+from signer.grant import Grant, decode, mint
 from signer.keyring import KeyRing
+from signer.urls import split_grant
 from tests.support.deployments import lab_config
 
 VIDEO = "dQw4w9WgXcQ"
@@ -56,6 +60,22 @@ def test_a_signed_url_is_verified(signer: Operator, form: str) -> None:
     said = signer.types("verify", url)
     assert f"prefix      /videos/{VIDEO}/" in said
     assert re.search(r"good: .* for (2160[01]|2159\d) s more\Z", said)
+
+
+@pytest.mark.parametrize("written", ["/files/caf%c3%a9.mp4", "/files/%7Euser/clip.mp4"])
+@pytest.mark.parametrize("prefix", [(), ("--prefix",)])
+def test_a_grant_covers_the_path_as_an_edge_reads_it(signer: Operator, written: str, prefix: tuple[str, ...]) -> None:
+    """An edge knows one spelling of a path, whichever of them the URL has."""
+    url = signer.types("sign", f"http://www.test{written}", *prefix, *([written] if prefix else []))
+    token, plain = split_grant(url)
+    assert decode(token or "")[0].covers(parse_target(urlsplit(plain).path).path)
+    assert "good" in signer.types("verify", url)
+
+
+def test_a_prefix_that_no_path_at_an_edge_has_is_refused(signer: Operator) -> None:
+    key = signer.ring.signing_key()
+    token = mint(Grant(key.key_id, 4_000_000_000, "/files/caf%c3%a9.mp4"), key)
+    assert "refused: path_not_covered" in signer.types("verify", f"http://www.test/{token}/files/caf%c3%a9.mp4", status=1)
 
 
 def test_an_expired_url_is_signed_again(signer: Operator) -> None:
