@@ -6,13 +6,14 @@ import difflib
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from headwater.cli.controlapi import Control, ordered
+from headwater.cli.controlapi import Control, fail, ordered
 from headwater.cli.credentials import TokenOption
 from headwater.cli.node import ConfigOption
 from headwater.cli.planning import PLAIN_WIDTH
@@ -35,6 +36,11 @@ def history(
         print(json.dumps(answer, indent=2, ensure_ascii=False))
         return
     console = Console()
+    (console if console.is_terminal else Console(width=PLAIN_WIDTH)).print(listed(answer))
+
+
+def listed(answer: dict[str, Any]) -> Table:
+    """The versions as rich prints them; brackets in what is told of them are no markup."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("version", "when", "by", "came by", "outcome", "what"):
         table.add_column(name, no_wrap=name != "what")
@@ -42,8 +48,9 @@ def history(
         outcome = "in force" if one["number"] == answer["in_force"] else one["outcome"]
         asker = one["asker"]
         told = f"{one['summary']}{'; ' + one['reason'] if one['reason'] else ''}"
-        table.add_row(str(one["number"]), when(one["at"]), asker["login"] or asker["who"], one["source"], outcome, told)
-    (console if console.is_terminal else Console(width=PLAIN_WIDTH)).print(table)
+        who = asker["login"] or asker["who"]
+        table.add_row(str(one["number"]), when(one["at"]), Text(who), one["source"], outcome, Text(told))
+    return table
 
 
 def diff(
@@ -53,19 +60,27 @@ def diff(
     token: TokenOption = None,
 ) -> None:
     """Show what is between two versions, or a version and a file."""
+    file = _text_of(Path(second)) if second is not None and not second.isdigit() else None
     control = Control(config, token)
     versions = ordered(control, "versions")
     in_force = versions["in_force"] or 0
     applied = [one["number"] for one in versions["versions"] if one["outcome"] == "applied" and one["number"] < in_force]
     number = first if first is not None else max(applied, default=in_force)
     old = ordered(control, f"versions/{number}")["text"]
-    if second is not None and not second.isdigit():
-        new, shown = Path(second).read_text(encoding="utf-8"), second
+    if second is not None and file is not None:
+        new, shown = file, second
     else:
         other = int(second) if second is not None else in_force
         new, shown = ordered(control, f"versions/{other}")["text"], f"version {other}"
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), f"version {number}", shown, lineterm="")
     print("\n".join(lines))
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{file} cannot be read: {error}")
 
 
 def when(at: float) -> str:
