@@ -171,7 +171,11 @@ class ControlPlane:
     def _live(self) -> None:
         views = self.views
         self._in_force = views.of("control") if views else with_drains(self.desired.deployment, self.drained)
-        self.health = {node: self.health.get(node) or NodeHealth("unknown", self.clock()) for node in self.checked_nodes()}
+        known, self.health = self.health, {}
+        for node in self.checked_nodes():
+            self.health[node] = known.get(node) or NodeHealth("unknown", self.clock())
+        for node in known.keys() - self.health.keys():
+            NODE_UP.remove(node)  # else it would stay up, or down, in everybody's alerts
 
     async def begin(self) -> None:
         """Everything known before the first node asks. Nodes that the last control left down stay so until they answer."""

@@ -17,6 +17,7 @@ import structlog
 import structlog.testing
 import yaml
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from control.service import control_node
 from dnssteer.responder import Responder
@@ -128,6 +129,21 @@ async def test_who_has_no_token_of_a_node_gets_a_problem_and_no_snapshot(lab: La
             problem = await reply.json(content_type="application/problem+json")
     assert problem["type"] == "urn:headwater:problem:node-unknown"
     assert "fra-1" in problem["detail"]
+
+
+async def test_a_node_that_the_config_no_longer_has_is_no_metric_any_more(lab: Lab) -> None:
+    async with control_node(lab.context("control")), answering(lab, "sin-1"):
+        await lab.snapshot_with(lambda snapshot: snapshot.health.get("sin-1") == "up")
+        assert REGISTRY.get_sample_value("headwater_control_node_up", {"node": "sin-1"}) == 1
+        content = yaml.safe_load(lab.file.read_text())
+        del content["pops"]["sin"]
+        lab.file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+        async def gone() -> bool:
+            return all(node["name"] != "sin-1" for node in (await lab.status())["nodes"])
+
+        await ask_until_true(gone)
+        assert REGISTRY.get_sample_value("headwater_control_node_up", {"node": "sin-1"}) is None
 
 
 async def test_a_node_that_the_config_no_longer_has_is_refused(lab: Lab) -> None:
