@@ -61,11 +61,8 @@ class Identity:
         self._log = log
         self._stamp = _stamp(file)
         self.held = read_identity(file)
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.verify_mode = ssl.CERT_OPTIONAL
-        self.server.num_tickets = 0  # a resumed session would show a certificate that nobody looks at again
-        self.server.set_alpn_protocols(["http/1.1"])
-        self.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.server = _Replaceable(ssl.PROTOCOL_TLS_SERVER)
+        self.client = _Replaceable(ssl.PROTOCOL_TLS_CLIENT)
         self._load()
 
     def look(self) -> None:
@@ -92,14 +89,36 @@ class Identity:
         return (time.time() if now is None else now) >= self.held.expires
 
     def _load(self) -> None:
-        for context in (self.server, self.client):
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        server.verify_mode = ssl.CERT_OPTIONAL
+        server.num_tickets = 0  # a resumed session would show a certificate that nobody looks at again
+        for context in (server, client):
             context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.set_alpn_protocols(["http/1.1"])
             try:
                 context.load_verify_locations(cadata=self.held.authority.decode("ascii"))
                 context.load_cert_chain(self.file)
             except (OSError, ValueError) as error:  # as ssl.SSLError is one
                 raise IdentityUnusable(f"{self.file} cannot be used: {error}") from error
+        self.server.now, self.client.now = server, client
         EXPIRES.set(self.held.expires)
+
+
+class _Replaceable(ssl.SSLContext):
+    """Begins each handshake by the context that is there `now`, for none forgets an authority that it was once given. Sites and
+    clients hold this one; both event loops begin with `wrap_bio`."""
+
+    now: ssl.SSLContext
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return self.now.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 def read_identity(file: Path) -> Held:
