@@ -79,6 +79,7 @@ class Rollouts:
         self._steps: tuple[Step, ...] = ()
         self._begun = asyncio.Event()
         self._stopped_by: str | None = None
+        self._decided = False
         self._seen: Desired | None = None  # what had been looked at of the file when it began
         self._news = asyncio.Event()
 
@@ -142,14 +143,14 @@ class Rollouts:
         await asyncio.to_thread(self._open, state)
         state = replace(state, steps=tuple(step.name for step in self._steps)).said(now, f"{what}: {summary}")
         await asyncio.to_thread(keep_state, self._kept, state)
-        self.state, self._stopped_by, self._seen = state, None, seen
+        self.state, self._stopped_by, self._decided, self._seen = state, None, False, seen
         self._wake()
         self._begun.set()
         return state
 
     def stop(self, asker: Asker) -> bool:
         """Rolls back what is under way. False when nothing is, or its end is decided already."""
-        if self.state is None or self.state.status is not Status.RUNNING:
+        if self.state is None or self.state.status is not Status.RUNNING or self._decided:
             return False
         self._stopped_by = asker.who
         return True
@@ -196,20 +197,25 @@ class Rollouts:
         assert state is not None
         try:
             while state.status is Status.RUNNING and state.step < len(self._steps):
-                reason = await self._step(self._steps[state.step])
+                reason = await self._step(self._steps[state.step]) or self._stopped()
                 if reason is not None:
-                    await self._turn(status=Status.BACK, reason=reason)
+                    await self._decide(reason)
                 elif state.step + 1 < len(self._steps):
                     await self._turn(step=state.step + 1)
                 else:
-                    await self._turn(status=Status.ENDING)
+                    await self._decide(None)
                 state = self.state
                 assert state is not None
             if state.status is Status.RUNNING:  # nothing that any node would see
-                await self._turn(status=Status.ENDING)
+                await self._decide(self._stopped())
             await (self._back() if self.state is not None and self.state.status is Status.BACK else self._end())
         finally:
             ROLLOUT_STEP.set(0)
+
+    async def _decide(self, reason: str | None) -> None:
+        """Back for a reason, or to the end. From now on nobody is told that they stopped it."""
+        self._decided = True
+        await (self._turn(status=Status.ENDING) if reason is None else self._turn(status=Status.BACK, reason=reason))
 
     async def _know_who_is_up(self) -> None:
         """Notes once how the nodes were before; a control that has just started looks at them first."""
@@ -305,9 +311,10 @@ class Rollouts:
 
     def _why_stop(self) -> str | None:
         assert self.state is not None
-        if self._stopped_by is not None:
-            return f"stopped by {self._stopped_by}"
-        return went_down(self.state.up, nodes_of(self._plane.deployment), self._plane.health)
+        return self._stopped() or went_down(self.state.up, nodes_of(self._plane.deployment), self._plane.health)
+
+    def _stopped(self) -> str | None:
+        return None if self._stopped_by is None else f"stopped by {self._stopped_by}"
 
     def _why_failing(self, first: dict[str, Counters], last: dict[str, Counters], max_errors: float) -> str | None:
         assert self.state is not None

@@ -11,12 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
 
 from control.audit import Asker, AuditLog, What
+from control.rollouts import rollouts
 from control.service import control_node
+from control.watching.probing import read_metrics
+from headwater.rules.addresses import Address
 from headwater.rules.warmorder import WarmOutcome, WarmReport
 from headwater.runtime.httpsite import admin_app, serve_app
 from headwater.runtime.node import following_snapshots
@@ -221,6 +225,31 @@ async def test_an_operator_stops_a_rollout(fleet: Fleet) -> None:
         assert "stopped" in await fleet.order("rollback", {})
         state = await fleet.ended()
         assert (state["status"], state["reason"]) == ("rolled back", "stopped by operator")
+
+
+async def test_a_rollout_that_is_said_to_be_stopped_goes_back_however_late_that_was(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.lab.edit("control.staging.ramp_steps", 1)
+    readings, last_look, answered = 0, asyncio.Event(), asyncio.Event()
+
+    async def slowly(session: aiohttp.ClientSession, admin: Address, timeout_s: float) -> str | None:
+        """The second look at what nodes count, after which the only step that is watched holds, takes its time."""
+        nonlocal readings
+        readings += 1
+        if readings > len(CACHES):
+            last_look.set()
+            await answered.wait()
+        return await read_metrics(session, admin, timeout_s)
+
+    monkeypatch.setattr(rollouts, "read_metrics", slowly)
+    async with fleet.control(), following(fleet):
+        await fleet.order("drain", {"names": ["fra"], "gently": True})
+        await last_look.wait()
+        assert "stopped" in await fleet.order("rollback", {})
+        answered.set()
+        assert (await fleet.ended())["status"] == "rolled back"
+        assert (await fleet.lab.status())["drained"] == []
 
 
 async def test_a_control_that_ends_at_any_step_goes_on_there_and_an_edit_of_meanwhile_is_put_aside(fleet: Fleet) -> None:
