@@ -18,7 +18,7 @@ async def order_members(request: web.Request) -> dict[str, Any]:
     """The members of the request's body. Raises Problem."""
     try:
         members = json.loads(await request.read())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise order_invalid(f"the body is no JSON: {error}") from error
     if not isinstance(members, dict):
         raise order_invalid("a JSON object was expected")

@@ -84,7 +84,7 @@ async def purge_by(
     """Carries out the purge in the request's body. Raises Problem."""
     try:
         order = order_from(await request.json(), plane.deployment)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "purge-invalid", "Purge invalid", f"the body is no JSON: {error}") from error
     if videos_only and not order.of_a_video:
         detail = "the origin's API purges videos that were deleted, nothing else"

@@ -69,7 +69,7 @@ class Warming:
         known = {name: [name] for name, _, _ in deployment.edges()} | {
             name: list(pop.edges) for name, pop in deployment.pops.items()
         }
-        if not isinstance(names, list) or not names or any(name not in known for name in names):
+        if not isinstance(names, list) or not names or any(not isinstance(name, str) or name not in known for name in names):
             raise _invalid(f"edges: POPs or edges were expected, of {', '.join(known)}")
         return list(dict.fromkeys(edge for name in names for edge in known[name]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, Final
 
 from aiohttp import web
@@ -83,6 +84,8 @@ class OperatingApi:
         await operator_of(request, Scope.VIEW)
         try:
             after, wait_s = int(request.query.get("after", "0")), float(request.query.get("wait", "0"))
+            if not math.isfinite(wait_s):
+                raise ValueError("no time to wait")
         except ValueError as error:
             raise order_invalid("after and wait: numbers were expected") from error
         state = await self._rollouts.news(after, min(max(wait_s, 0.0), LONGEST_WAIT_S))

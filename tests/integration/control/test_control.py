@@ -167,6 +167,23 @@ async def test_a_query_that_means_nothing_is_a_problem(lab: Lab, query: str) -> 
         assert reply.status == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("rollout?wait=nan", None),
+        pytest.param("plan", b"[" * 100_000, id="plan, nested"),
+        pytest.param("purge", b"[" * 100_000, id="purge, nested"),
+        ("warm", b'{"urls": ["/videos/a"], "edges": [["fra"]]}'),
+    ],
+)
+async def test_an_order_that_means_nothing_is_a_problem(lab: Lab, path: str, body: bytes | None) -> None:
+    async with control_node(lab.context("control")):
+        method, url = "GET" if body is None else "POST", f"{lab.url}/api/v1/{path}"
+        async with lab.http.request(method, url, data=body, headers=lab.operator) as answer:
+            assert answer.status == 400, await answer.text()
+            assert answer.content_type == "application/problem+json"
+
+
 async def test_a_hundred_nodes_that_wait_are_all_told_at_once(lab: Lab) -> None:
     async with control_node(lab.context("control")), answering(lab, "fra-1"):
         before = await lab.snapshot_with(lambda snapshot: snapshot.health["fra-1"] == "up")
