@@ -64,6 +64,7 @@ class Streams:
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._open: set[asyncio.Task[None]] = set()
+        self._draining = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from accept to close."""
@@ -78,6 +79,10 @@ class Streams:
         ended = Ended.DRAINED
         try:
             ended = await self._converse(reader, writer)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            # Only `drain` wanted that; asyncio (before Python 3.12) takes a connection's cancelled task for a fault, and says so.
         finally:
             self._open.discard(task)
             TCP_CONNECTIONS.dec()
@@ -86,6 +91,7 @@ class Streams:
 
     async def drain(self) -> None:
         """Ends all connections."""
+        self._draining = True
         tasks = list(self._open)
         for task in tasks:
             task.cancel()

@@ -131,6 +131,21 @@ async def test_a_port_in_use_is_one_sentence_that_names_the_cure(server: Server)
                 pass
 
 
+async def test_a_connection_that_is_open_when_the_server_drains_is_no_error(deployment: Deployment) -> None:
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+    address, before = deployment.dns.listen, value("headwater_dns_tcp_ended_total", how="drained")
+    async with serve_dns(Responder(Snapshot(version=1, deployment=deployment), LOG), address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        query = dns.message.make_query("v3fa.cdn.test", "A").to_wire()
+        writer.write(len(query).to_bytes(2, "big") + query)
+        await reader.readexactly(2)
+    await reader.read()
+    writer.close()
+    assert value("headwater_dns_tcp_ended_total", how="drained") == before + 1
+    assert reported == []
+
+
 async def test_ipv4_clients_of_an_ipv6_address_are_answered_over_udp_and_tcp_alike(deployment: Deployment) -> None:
     """As at `[::]:53`: who is sent from UDP to TCP finds nobody there otherwise."""
     responder = Responder(Snapshot(version=1, deployment=deployment), LOG)
