@@ -16,6 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from origin.objects.blobs import BlobFolder, Draft, Name
 from origin.objects.interface import DiskFull, ObjectInfo, ObjectStoreFailed, OpenedObject, is_disk_full
+from origin.objects.threads import to_its_end
 
 CHUNK_BYTES: Final = 512 * 1024
 LIST_BATCH: Final = 256
@@ -146,9 +147,9 @@ class FileObjects:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work` in a thread; what the disk refuses is an ObjectStoreFailed that says what to do."""
+    """`work` in a thread, to its end; what the disk refuses is an ObjectStoreFailed that says what to do."""
     with disk_errors_mapped():
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await to_its_end(asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs)))
 
 
 @contextmanager

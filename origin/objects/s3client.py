@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from headwater.runtime.metrics import counter
 from headwater.settings.origin import S3Store
 from origin.objects.interface import ObjectNotFound, ObjectStoreFailed
+from origin.objects.threads import to_its_end
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -125,9 +126,10 @@ class S3Connection:
                 raise
 
     async def call(self, key: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work` in one of the threads, its errors mapped. `key` is for messages."""
+        """`work` in one of the threads, to its end, its errors mapped. `key` is for messages."""
         with self._mapped(key):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+            running = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+            return await to_its_end(running)
 
     @contextmanager
     def _mapped(self, key: str) -> Iterator[None]:

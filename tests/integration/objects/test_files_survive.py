@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,25 @@ async def test_a_damaged_name_hides_no_other_and_stops_the_sweep_that_could_not_
     with pytest.raises(ObjectStoreFailed, match="name file"):
         await store.sweep(3600)
     assert len([*(tmp_path / "blobs").glob("*/*")]) == 3
+
+
+async def test_a_put_that_is_cancelled_has_ended_when_its_task_has(tmp_path: Path) -> None:
+    """A thread cannot be stopped: a deleted video's transcoder must not say that it has let go while one still puts a segment."""
+    store = FileObjects(tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        begun.set()
+        go_on.wait(10)
+        yield b"late"
+
+    putting = asyncio.create_task(store.put_chunks("segment", chunks, "x/y"))
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):  # a task may be cancelled by more than one
+        putting.cancel()
+        await asyncio.sleep(0)
+    assert not putting.done()
+    go_on.set()
+    await asyncio.gather(putting, return_exceptions=True)
+    assert putting.cancelled()
+    assert (await store.stat("segment")).size_bytes == 4
