@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,7 @@ VIDEO_CODECS = frozenset(
         "utvideo", "rawvideo", "qtrle", "cfhd", "vp6f", "svq3", "cinepak",
     }
 )  # fmt: skip
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 SHORTEST_SIDE = 16
 LONGEST_SIDE = 16384
 SLOWEST, FASTEST = Fraction(5), Fraction(60)
@@ -287,8 +289,13 @@ def facts_from_json(data: dict[str, Any]) -> Facts:
                 "coding": _coding(video.get("coding")),
             }
         ),
-        audio=tuple(AudioFacts(**stream) for stream in data["audio"]),
+        audio=tuple(AudioFacts(**{**stream, "language": _language(str(stream["language"]))}) for stream in data["audio"]),
     )
+
+
+def _language(said: str) -> str:
+    """Matroska lets a file say anything here, and manifests say it again: what is no language tag (RFC 5646) is left out."""
+    return said if _LANGUAGE.match(said) else ""
 
 
 def _coding(values: dict[str, Any] | None) -> CodingFacts | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from origin.transcode.failure import CURES, FailureKind, TaskFailed
-from origin.transcode.media.source import AudioFacts, Bounds, Facts, VideoFacts, frame_rate, judge
+from origin.transcode.media.source import AudioFacts, Bounds, Facts, VideoFacts, facts_from_json, frame_rate, judge
 
 BOUNDS = Bounds(max_pixels=8192 * 4352, max_duration_s=3600)
 
@@ -104,3 +104,14 @@ def test_the_default_audio_stream_is_taken_before_the_first() -> None:
     chosen = judge(facts(audio=streams), BOUNDS).audio
     assert chosen is not None
     assert chosen.index == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("eng", "eng"), ("pt-BR", "pt-BR"), ("", ""), ('en",URI="https://evil.test/', ""), ("en\n#EXT-X-ENDLIST", ""), ("e n", "")],
+)
+def test_a_language_is_a_tag_or_nothing(said: str, kept: str) -> None:
+    """Matroska keeps any text, and manifests say it again."""
+    data = asdict(facts(video=None))
+    data["audio"][0]["language"] = said
+    assert [stream.language for stream in facts_from_json(data).audio] == [kept]
