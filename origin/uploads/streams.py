@@ -107,10 +107,11 @@ class Streams:
         """Stores the bytes; finishes the upload when all are there. Raises UploadRefused, Interrupted."""
         await self.upload(creator, video_id)
         async with self._intake.turns.take(video_id) as displaced:
-            upload = await self._sized(await self.upload(creator, video_id), append.size)
+            upload = await self.upload(creator, video_id)
             await self._parts.begin(upload.id)  # again, if a kill came between its row and this
             progress = self._progress(upload, await self._intake.finishing.present(upload))
             self._check(upload, progress, append)
+            upload = await self._sized(upload, append.size)  # not before: what is refused changes nothing
             writer = PartWriter(self._intake, upload, progress, append.told, held_back=append.checksum is not None)
             try:
                 outcome = await self._receive(writer, upload, append, displaced)
@@ -204,9 +205,6 @@ class Streams:
         """The upload with its size, if the client tells it now."""
         if size is None or size == upload.size_bytes:
             return upload
-        if upload.size_bytes:
-            detail = f"{upload.size_bytes} bytes were declared before, {size} now; begin a new upload for another file"
-            raise UploadRefused(Refusal.SIZE_DIFFERS, detail)
         self._intake.beginning.check_size(size)
         async with writing(self._intake.catalogue) as connection:
             await ledger.declare_size(connection, upload, size)
@@ -218,8 +216,12 @@ class Streams:
         if append.offset != progress.offset:
             detail = f"{progress.offset} bytes are stored, yours begin at {append.offset}; go on at {progress.offset}"
             raise UploadRefused(Refusal.OFFSET_DIFFERS, detail, {"offset": progress.offset})
-        if append.length is not None and append.offset + append.length > self._most(upload):
-            raise _beyond(append.offset + append.length, self._most(upload))
+        if upload.size_bytes and append.size not in (None, upload.size_bytes):
+            detail = f"{upload.size_bytes} bytes were declared before, {append.size} now; begin a new upload for another file"
+            raise UploadRefused(Refusal.SIZE_DIFFERS, detail)
+        end, most = append.offset + (append.length or 0), append.size or self._most(upload)
+        if end > most:
+            raise _beyond(end, most)
 
     def _most(self, upload: Upload) -> int:
         return upload.size_bytes or self._intake.limits.max_size

@@ -102,6 +102,17 @@ async def test_an_offset_that_is_not_the_stored_one_changes_nothing_and_is_told(
     assert await offset_of(api, path) == 1000
 
 
+async def test_a_size_that_comes_with_a_refused_request_is_not_taken(api: RunningApi) -> None:
+    """Else a client that told its size beside a stale offset, or a wrong one, could never finish this upload."""
+    path = path_of(await api.creator.ask("POST", "/upload/tus", headers={**TUS, "Upload-Defer-Length": "1"}))
+    await patch(api, path, 0, CLIP[:1000])
+    for offset, size, problem in ((999, 1009, "offset-differs"), (1000, 5, "beyond-declared-size")):
+        refused = await patch(api, path, offset, b"x" * 10, **{"Upload-Length": str(size)})
+        assert (refused.problem, await offset_of(api, path)) == (problem, 1000)
+    assert (await patch(api, path, 1000, CLIP[1000:], **{"Upload-Length": str(len(CLIP))})).status == 204
+    assert await master_of(api, id_of(path)) == CLIP
+
+
 async def test_a_body_with_a_wrong_checksum_leaves_nothing_even_when_it_fills_parts(api: RunningApi) -> None:
     path = await created(api)
     good = base64.b64encode(hashlib.sha1(CLIP[:2000], usedforsecurity=False).digest()).decode()
