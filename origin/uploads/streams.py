@@ -120,6 +120,8 @@ class Streams:
             APPENDS.labels(outcome).inc()
             if outcome != "stored":
                 raise Interrupted(outcome)
+            if append.last and not writer.offset:
+                raise UploadRefused(Refusal.EMPTY, "the file is empty; choose a file that holds a video")
             if append.last and not upload.size_bytes:
                 upload = await self._sized(upload, writer.offset)
             if append.last or upload.dialect is not Dialect.IETF:

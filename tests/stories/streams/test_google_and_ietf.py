@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -168,6 +169,15 @@ async def test_lengths_that_do_not_agree_are_refused_in_the_drafts_words(api: Ru
     over = await api.creator.ask("PATCH", path, data=b"d", headers={**more, "Upload-Offset": "4"})
     assert over.body["type"].endswith(("#completed-upload", "#inconsistent-upload-length"))
     assert (await api.creator.ask("PATCH", path, data=b"d", headers={"Content-Type": "text/plain"})).status == 415
+
+
+async def test_a_file_that_ends_before_its_first_byte_is_empty_also_when_nobody_said_its_length(api: RunningApi) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        for chunk in list[bytes]():
+            yield chunk
+
+    answer = await api.creator.ask("POST", "/upload/resumable", data=nothing(), headers={"Upload-Complete": "?1"})
+    assert (answer.status, answer.problem) == (422, "empty-file")
 
 
 async def test_a_cancelled_upload_of_the_draft_is_gone(api: RunningApi) -> None:
