@@ -24,6 +24,7 @@ from origin.catalogue import ledger
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import LedgerPart, Upload
 from origin.catalogue.schema import Dialect, Form
+from origin.objects.interface import ObjectStoreFailed
 from origin.objects.parts import ArrivedPart, PartDraft, PartStore
 from origin.uploads.beginning import Wanted
 from origin.uploads.creator import Creator
@@ -181,12 +182,14 @@ class Streams:
             candidates = await ledger.open_streams(connection)
         finished = 0
         for upload in candidates:
-            if upload.dialect is Dialect.IETF or (await self._state(upload)).offset != upload.size_bytes:
-                continue  # still arriving, which must not be disturbed; a client of the draft says itself when it is complete
+            if upload.dialect is Dialect.IETF:
+                continue  # its client says itself when it is complete
             try:
+                if (await self._state(upload)).offset != upload.size_bytes:
+                    continue  # still arriving, which must not be disturbed
                 finished += (await self.state(Creator(upload.creator, manages=True), upload.video_id)).finished
-            except UploadRefused:
-                continue  # its client is told the reason when it asks
+            except (UploadRefused, ObjectStoreFailed):
+                continue  # its client is told why when it asks; the others, and what is to be collected, do not wait
         return finished
 
     async def upload(self, creator: Creator, video_id: VideoId) -> Upload:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from headwater.rules.names import VideoId
 from headwater.runtime.metrics import value
 from origin.catalogue.engine import reading
 from origin.catalogue.schema import uploads, videos
+from origin.objects.interface import DiskFull, ObjectInfo
 from origin.uploads.creator import ANYBODY
 from origin.uploads.streams import Append, Streams
 from tests.support.origin import Answer, RunningApi
@@ -238,6 +240,31 @@ async def test_all_bytes_there_but_killed_before_the_end_the_origin_finishes_by_
     assert await Streams(api.intake).finish_whole() == 1
     assert await Streams(api.intake).finish_whole() == 0
     assert await master_of(api, id_of(path)) == CLIP
+
+
+async def test_one_that_finds_no_room_to_be_finished_keeps_no_other_waiting(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is collected afterwards, and makes room, does not wait for it either."""
+    paths = [await created(api), await created(api)]
+    for path in paths:
+        upload = await Streams(api.intake).upload(ANYBODY, VideoId(id_of(path)))
+        for number, first in enumerate(range(0, len(CLIP), PART), 1):
+            draft = await api.stores.parts.draft(upload.id, number)
+            await draft.write(CLIP[first : first + PART])
+            await draft.settle()
+    complete, full = api.stores.parts.complete, [True]
+
+    async def first_finds_no_room(*arguments: Any) -> ObjectInfo:
+        if full:
+            full.clear()
+            raise DiskFull("there is no room")
+        return await complete(*arguments)
+
+    monkeypatch.setattr(api.stores.parts, "complete", first_finds_no_room)
+    assert await Streams(api.intake).finish_whole() == 1
+    assert await Streams(api.intake).finish_whole() == 1
+    assert [await master_of(api, id_of(path)) for path in paths] == [CLIP, CLIP]
 
 
 async def test_a_wish_to_finish_does_not_disturb_who_still_sends(api: RunningApi) -> None:
