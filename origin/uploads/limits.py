@@ -28,12 +28,17 @@ def check_room(size_bytes: int, held: Held, free_bytes: int | None, limits: Uplo
         cure = "complete or delete one of them (DELETE …/upload), then begin again"
         detail = f"{held.open_of_creator} uploads of this creator are open, at most {limits.max_open} may be; {cure}"
         raise UploadRefused(Refusal.TOO_MANY_OPEN, detail, {"open": held.open_of_creator, "limit": limits.max_open})
-    if limits.budget is not None and held.all_bytes + size_bytes > limits.budget:
-        used = f"{format_size(held.all_bytes)} of {format_size(limits.budget)} are taken"
-        cure = "delete videos, or raise origin.uploads.budget"
-        raise UploadRefused(Refusal.OVER_BUDGET, f"{used}, this file has {format_size(size_bytes)}; {cure}")
+    check_budget(size_bytes, held.all_bytes, limits)
     needed = 2 * size_bytes + held.open_bytes + limits.keep_free
     if free_bytes is not None and free_bytes < needed:
         room = f"{format_size(free_bytes)} are free, {format_size(needed)} would be needed with what others are sending"
         cure = "try again later, or free space on the disk of origin.masters"
         raise UploadRefused(Refusal.DISK_FULL, f"there is no room for this file: {room}; {cure}")
+
+
+def check_budget(size_bytes: int, all_bytes: int, limits: Uploads) -> None:
+    """Raises UploadRefused when a file of `size_bytes` and all others, `all_bytes`, are more than the budget."""
+    if limits.budget is not None and all_bytes + size_bytes > limits.budget:
+        used = f"{format_size(all_bytes)} of {format_size(limits.budget)} are taken"
+        cure = "delete videos, or raise origin.uploads.budget"
+        raise UploadRefused(Refusal.OVER_BUDGET, f"{used}, this file has {format_size(size_bytes)}; {cure}")

@@ -30,6 +30,7 @@ from origin.uploads.beginning import Wanted
 from origin.uploads.creator import Creator
 from origin.uploads.finding import find_upload
 from origin.uploads.intake import NO_DIGESTS, Intake
+from origin.uploads.limits import check_budget
 from origin.uploads.planning import Progress, stream_progress
 from origin.uploads.refusal import Refusal, UploadRefused
 
@@ -212,6 +213,8 @@ class Streams:
             return upload
         self._intake.beginning.check_size(size)
         async with writing(self._intake.catalogue) as connection:
+            _, _, all_bytes = await ledger.held(connection, upload.creator)
+            check_budget(size, all_bytes, self.limits)  # until now it counted as nothing
             await ledger.declare_size(connection, upload, size)
         return await self.upload(Creator(upload.creator, manages=True), upload.video_id)
 

@@ -237,3 +237,15 @@ async def test_the_budget_counts_what_is_stored_and_what_is_announced(deployment
             (await begin_by(api, dialect, size)).status for dialect, size in itertools.product(("parts", "ietf"), (21, 10))
         ]
         assert answers == [507, 201, 507, 201]
+
+
+async def test_a_size_that_is_told_late_counts_as_one_that_is_told_at_once(deployment: Deployment) -> None:
+    """Else whoever tells it last, with the last bytes, stores as much as they like."""
+    async with running_api(limited(deployment, budget=100)) as api:
+        await api.creator.upload(b"x" * 40)
+        tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+        begun = await api.creator.ask("POST", "/upload/tus", headers={**tus, "Upload-Defer-Length": "1"})
+        path = "/" + begun.headers["Location"].split("/", 3)[3]
+        for size, status in ((61, 507), (60, 204)):
+            fields = {**tus, "Upload-Offset": "0", "Upload-Length": str(size)}
+            assert (await api.creator.ask("PATCH", path, data=b"x" * size, headers=fields)).status == status
