@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -44,13 +44,17 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a client asks for. `video` makes the row for an id that is drawn here; `said` it wants to be told again."""
+    """What a client asks for. `video` makes the row for an id that is drawn here; `said` it wants to be told again.
+
+    `instead_of_bytes` are those of pieces which go once the video is made of them.
+    """
 
     video: Callable[[VideoId], NewVideo]
     dialect: Dialect = Dialect.PARTS
     form: Form = Form.WHOLE
     part_size: int | None = None
     said: str | None = None
+    instead_of_bytes: int = 0
 
 
 class Beginning:
@@ -78,7 +82,7 @@ class Beginning:
             return known
         new = NewUpload(video, plan.part_size_bytes, creator.name, wanted.dialect, wanted.form, wanted.said)
         try:
-            await self._insert(new, key)
+            await self._insert(new, key, wanted.instead_of_bytes)
         except IntegrityError:
             # The same key came twice at once and the other request was first.
             if (first := await self._remembered(key)) is None:
@@ -97,11 +101,12 @@ class Beginning:
             return plan_upload(size_bytes, wanted.part_size, self._limits)
         return plan_stream(size_bytes, self._limits)
 
-    async def _insert(self, new: NewUpload, key: IdempotencyKey | None) -> None:
+    async def _insert(self, new: NewUpload, key: IdempotencyKey | None, instead_of_bytes: int) -> None:
         now = self._clock()
         free_bytes = await self._parts.free_bytes()
         async with writing(self._catalogue) as connection:
             held = Held(*await ledger.held(connection, new.creator))
+            held = replace(held, all_bytes=held.all_bytes - instead_of_bytes)
             check_room(new.video.size_bytes, held, free_bytes, self._limits)
             await ledger.begin_upload(connection, new, self._random_bytes(16).hex(), now)
             if key is not None:

@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headwater.rules.names import VideoId
 from headwater.runtime.metrics import counter
@@ -136,6 +136,7 @@ class Streams:
         `wanted.video` gets its size from the pieces, which `joined_size` tells.
         """
         sources = [await self._piece(creator, piece) for piece in pieces]
+        wanted = replace(wanted, instead_of_bytes=sum({source.id: source.size_bytes for source in sources}.values()))
         upload = await self.upload(creator, await self._intake.beginning.begin(creator, wanted))
         await self._parts.begin(upload.id)
         if not await self._adopted(upload, sources):

@@ -249,3 +249,17 @@ async def test_a_size_that_is_told_late_counts_as_one_that_is_told_at_once(deplo
         for size, status in ((61, 507), (60, 204)):
             fields = {**tus, "Upload-Offset": "0", "Upload-Length": str(size)}
             assert (await api.creator.ask("PATCH", path, data=b"x" * size, headers=fields)).status == status
+
+
+async def test_pieces_and_what_is_made_of_them_are_not_counted_both(deployment: Deployment) -> None:
+    """Else a file sent in parallel, whose bytes are all here, would be refused for want of room for twice its size."""
+    async with running_api(limited(deployment, budget=100)) as api:
+        tus, paths = {"Tus-Resumable": "1.0.0"}, []
+        for _ in range(2):
+            fields = {**tus, "Upload-Length": "40", "Upload-Concat": "partial", "Content-Type": "application/offset+octet-stream"}
+            paths.append((await api.creator.ask("POST", "/upload/tus", data=b"x" * 40, headers=fields)).headers["Location"])
+        twice = {**tus, "Upload-Concat": f"final;{paths[0]} {paths[1]} {paths[1]}"}
+        refused = await api.creator.ask("POST", "/upload/tus", headers=twice)
+        assert (refused.status, refused.problem) == (507, "storage-budget-exhausted")
+        once = {**tus, "Upload-Concat": f"final;{paths[0]} {paths[1]}"}
+        assert (await api.creator.ask("POST", "/upload/tus", headers=once)).status == 201
