@@ -78,6 +78,7 @@ class Tus:
             content_type=tusfields.first_of(words, "filetype", "type", "contentType"),
             description=tusfields.first_of(words, "description", "caption"),
         )
+        checksum = _read(request, "Upload-Checksum", tusfields.checksum)
         concat_said = request.headers.get("Upload-Concat", "")
         wanted = Wanted(video, Dialect.TUS, concat.form, said=json.dumps({"metadata": said, "concat": concat_said}))
         if concat.pieces:
@@ -85,9 +86,12 @@ class Tus:
         else:
             state = await self._streams.begin(creator, wanted)
             if request.content_type == OFFSET_STREAM and request.can_read_body:
-                state = await self._appended(
-                    request, creator, state.video_id, Append(0, body_of(request), request.content_length)
-                )
+                append = Append(0, body_of(request), request.content_length, checksum=checksum)
+                try:
+                    state = await self._appended(request, creator, state.video_id, append)
+                except UploadRefused:
+                    await self._streams.discard(creator, state.video_id)  # its client was not told where it is
+                    raise
         location = f"{self._base_url}{PATH}/{state.video_id}"
         headers = {**_progress(state), "Location": location, "Headwater-Video": state.video_id}
         return web.Response(status=201, headers=headers)

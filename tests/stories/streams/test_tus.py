@@ -142,6 +142,22 @@ async def test_a_creation_may_bring_the_bytes_and_tell_the_length_later(api: Run
     assert await master_of(api, id_of(path)) == CLIP
 
 
+async def test_bytes_that_come_with_the_creation_are_checked_too_and_leave_no_upload_that_is_nobodys(
+    api: RunningApi,
+) -> None:
+    def checked(body: bytes) -> dict[str, str]:
+        digest = base64.b64encode(hashlib.sha256(CLIP).digest()).decode()
+        return {**STREAM, "Upload-Length": str(len(body)), "Upload-Checksum": f"sha256 {digest}"}
+
+    damaged = CLIP[:-1] + bytes([CLIP[-1] ^ 1])
+    refused = await api.creator.ask("POST", "/upload/tus", data=damaged, headers=checked(damaged))
+    assert (refused.status, refused.problem) == (460, "checksum-differs")
+    async with reading(api.catalogue) as connection:
+        assert (await connection.execute(select(uploads.c.id))).all() == []
+    whole = await api.creator.ask("POST", "/upload/tus", data=CLIP, headers=checked(CLIP))
+    assert await master_of(api, id_of(path_of(whole))) == CLIP
+
+
 async def test_pieces_sent_side_by_side_become_one_video_and_are_shown_to_nobody(api: RunningApi) -> None:
     cut = PART + 77
     paths = [await created(api, size, **{"Upload-Concat": "partial"}) for size in (cut, len(CLIP) - cut)]
