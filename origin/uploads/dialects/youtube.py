@@ -105,19 +105,22 @@ class YouTube:
         sent = _sent(request)
         if state.finished:
             return _video(state)
+        if sent.first is None and state.offset and not state.size_bytes and sent.size == state.offset:
+            # The size of a file whose end nobody knew before it had been sent: there is no byte left to send it with.
+            sent = Sent(state.offset, state.offset - 1, sent.size)
         if sent.first is None:
-            return _incomplete(state.offset)
+            return _incomplete(request, state.offset)
         already = state.offset - sent.first
         if not 0 <= already <= sent.length:
             # A gap, or only bytes that are stored: the client learns where to go on, as Google has it.
-            return _incomplete(state.offset)
+            return _incomplete(request, state.offset)
         body = _after(body_of(request), already)
         append = Append(state.offset, body, sent.length - already, sent.size, last=sent.ends_the_file)
         try:
             state = await self._streams.append(creator, state.video_id, append)
         except Interrupted as error:
             raise interrupted(error) from error
-        return _video(state) if state.finished else _incomplete(state.offset)
+        return _video(state) if state.finished else _incomplete(request, state.offset)
 
     async def cancel(self, request: web.Request) -> web.Response:
         creator, state = await self._session(request)
@@ -196,8 +199,12 @@ async def _after(chunks: AsyncIterator[bytes], skipped: int) -> AsyncIterator[by
             yield useful
 
 
-def _incomplete(offset: int) -> web.Response:
-    return web.Response(status=308, headers={**stored_range(offset), **NO_STORE})
+def _incomplete(request: web.Request, offset: int) -> web.Response:
+    """308; for clients that take this for a redirect, such as Google's for Go, the 200 that they ask for instead."""
+    headers = {**stored_range(offset), **NO_STORE}
+    if request.headers.get("X-GUploader-No-308", "").lower() == "yes":
+        return web.Response(status=200, headers={**headers, "X-HTTP-Status-Code-Override": "308"})
+    return web.Response(status=308, headers=headers)
 
 
 def _video(state: StreamState) -> web.Response:

@@ -76,6 +76,28 @@ async def test_a_file_of_unknown_size_ends_when_its_last_range_says_so(api: Runn
     assert await master_of(api, last.body["id"]) == CLIP
 
 
+async def test_a_file_of_unknown_size_may_end_with_its_last_full_range(api: RunningApi) -> None:
+    """Google's client for Go reads chunk by chunk: when the file's end is the end of one, it has only the size left to send."""
+    path = await session(api, size=None)
+    for first in (0, PART):
+        sent = await put(api, path, CLIP[first : first + PART], f"bytes {first}-{first + PART - 1}/*")
+        assert sent.headers["Range"] == f"bytes=0-{first + PART - 1}"
+    for other in (2 * PART - 1, 2 * PART + 1):
+        assert (await put(api, path, b"", f"bytes */{other}")).status == 308  # a question: that much is not what is stored
+    last = await put(api, path, b"", f"bytes */{2 * PART}")
+    assert last.status == 200, last
+    assert await master_of(api, last.body["id"]) == CLIP[: 2 * PART]
+
+
+async def test_a_client_that_takes_308_for_a_redirect_is_told_by_a_header(api: RunningApi) -> None:
+    """As Google's client for Go asks for it (google.golang.org/api/internal/gensupport)."""
+    path = await session(api)
+    headers = {"Content-Range": f"bytes 0-{PART - 1}/{len(CLIP)}", "X-GUploader-No-308": "yes", "Authorization": ""}
+    answer = await api.creator.ask("PUT", path, data=io.BytesIO(CLIP[:PART]), headers=headers)
+    told = (answer.status, answer.headers["X-HTTP-Status-Code-Override"], answer.headers["Range"])
+    assert told == (200, "308", f"bytes=0-{PART - 1}")
+
+
 async def test_a_session_is_opened_by_its_url_alone_and_by_no_guess(api: RunningApi) -> None:
     path = await session(api)
     assert (await put(api, path[:-1] + ("A" if path[-1] != "A" else "B"), b"", "bytes */*")).problem == "video-not-found"
