@@ -171,15 +171,18 @@ class Intake:
         return sum([await self._collect(upload) for upload in candidates])
 
     async def _collect(self, candidate: Upload) -> bool:
+        if not await self._is_abandoned(candidate):
+            return False  # who takes a turn ends the request that has it: one that still sends is left alone
         async with self.turns.take(candidate.video_id):
-            arrived = await self.parts.arrived(candidate.id)
-            last_arrived_at = max((part.arrived_at for part in arrived), default=None)
-            if not is_abandoned(candidate.created_at, last_arrived_at, self.clock(), self.limits.keep_unfinished):
-                return False
-            if not await self._forget(candidate):
+            if not await self._is_abandoned(candidate) or not await self._forget(candidate):
                 return False
         UPLOADS.labels("abandoned").inc()
         return True
+
+    async def _is_abandoned(self, upload: Upload) -> bool:
+        arrived = await self.parts.arrived(upload.id)
+        last_arrived_at = max((part.arrived_at for part in arrived), default=None)
+        return is_abandoned(upload.created_at, last_arrived_at, self.clock(), self.limits.keep_unfinished)
 
     async def _forget(self, upload: Upload) -> bool:
         async with writing(self.catalogue) as connection:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from headwater.rules.names import VideoId
 from headwater.runtime.metrics import value
 from headwater.settings.deployment import Deployment
-from origin.catalogue.engine import reading
+from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import NewVideo, upload_of
-from origin.catalogue.schema import jobs, videos
+from origin.catalogue.schema import Dialect, jobs, uploads, videos
 from origin.objects.interface import ObjectInfo, ObjectNotFound
 from origin.objects.parts import ArrivedPart, PartDraft, PartStore
 from origin.uploads.beginning import IdempotencyKey, Wanted
 from origin.uploads.creator import ANYBODY
+from origin.uploads.dialects.naming import video_maker
 from origin.uploads.intake import Intake
+from origin.uploads.streams import Append, Streams
 from tests.support.origin import RunningApi, running_api
 
 DAY_S = 86400.0
+PART_BYTES = 256 * 1024
 
 
 class Killed(BaseException):
@@ -228,3 +232,26 @@ async def test_killed_while_collecting_the_next_round_collects(api: RunningApi) 
     assert await intake.collect_abandoned() == 1
     with pytest.raises(ObjectNotFound):
         await api.stores.masters.stat(f"masters/{video_id}/source")
+
+
+async def test_collecting_does_not_end_the_request_of_an_old_upload_that_still_sends(api: RunningApi) -> None:
+    clock, half_sent, go_on = Clock(time.time()), asyncio.Event(), asyncio.Event()
+    limits = api.deployment.origin.uploads.model_copy(update={"part_size": PART_BYTES})
+    intake = Intake(api.catalogue, api.stores.parts, api.stores.masters, limits, clock=clock)
+    streams = Streams(intake)
+    whole, part = b"x" * (PART_BYTES + 5), PART_BYTES
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield whole[:part]
+        half_sent.set()
+        await go_on.wait()
+        yield whole[part:]
+
+    begun = await streams.begin(ANYBODY, Wanted(video_maker(len(whole)), Dialect.TUS))
+    async with writing(api.catalogue) as connection:
+        await connection.execute(update(uploads).values(created_at=clock.now - 8 * DAY_S))
+    sending = asyncio.create_task(streams.append(ANYBODY, begun.video_id, Append(0, chunks())))
+    await half_sent.wait()
+    assert await intake.collect_abandoned() == 0
+    go_on.set()
+    assert (await sending).finished
