@@ -112,19 +112,18 @@ class FilePartStore:
         received = 0
         if not await in_thread(draft.parent.is_dir):
             raise UploadNotBegun(draft.parent.name)
-        async with aiofiles.open(draft, "xb") as file:
-            async for chunk in chunks:
-                received += len(chunk)
-                if received > size_bytes:
-                    raise PartSizeWrong(size_bytes, received)
-                with disk_errors_mapped():
+        with disk_errors_mapped():  # also when it is closed: what was still to be written is tried once more then
+            async with aiofiles.open(draft, "xb") as file:
+                async for chunk in chunks:
+                    received += len(chunk)
+                    if received > size_bytes:
+                        raise PartSizeWrong(size_bytes, received)
                     await file.write(chunk)
-                await asyncio.to_thread(digest.update, chunk)
-            if received < size_bytes:
-                raise PartSizeWrong(size_bytes, received)
-            if digest.hexdigest() != sha256:
-                raise PartDigestWrong(digest.hexdigest())
-            with disk_errors_mapped():
+                    await asyncio.to_thread(digest.update, chunk)
+                if received < size_bytes:
+                    raise PartSizeWrong(size_bytes, received)
+                if digest.hexdigest() != sha256:
+                    raise PartDigestWrong(digest.hexdigest())
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
 

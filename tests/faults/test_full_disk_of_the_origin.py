@@ -89,6 +89,15 @@ async def test_a_part_that_finds_no_room_is_refused_by_name_and_goes_in_once_the
     assert (await api.creator.complete(video_id)).status == 202
 
 
+async def test_a_part_too_small_to_be_written_before_its_end_is_refused_by_name_too(api: RunningApi, small_disk: Path) -> None:
+    """It waits in a buffer, which is written when the body has ended, and once more when the file is closed."""
+    begun = await api.creator.begin(len(CLIP), part_size=PART)
+    last = begun.body["upload"]["parts"][1]
+    await asyncio.to_thread(fill, small_disk / "somebody-elses")
+    refused = await api.creator.put(last, CLIP[PART:])
+    assert (refused.status, refused.problem) == (507, "disk-full")
+
+
 async def test_a_job_set_aside_says_why_and_is_taken_again_later(deployment: Deployment) -> None:
     async with running_api(deployment) as api:
         video_id = await api.creator.upload(b"a clip")
