@@ -15,7 +15,7 @@ from pathlib import Path
 
 from headwater.rules.mediapath import INIT, segment_name
 from origin.transcode.encoding.ladder import AV1, VideoRung
-from origin.transcode.encoding.plan import REORDERED_FRAMES, FrameRange, Timing
+from origin.transcode.encoding.plan import BUFFER_S, REORDERED_FRAMES, FrameRange, Timing
 from origin.transcode.failure import FailureKind, TaskFailed, no_room
 from origin.transcode.media.initsegment import canonical_init, codecs, timescale, with_stream_header
 from origin.transcode.media.isobmff import (
@@ -116,7 +116,7 @@ def rung_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: Enc
     return [
         *("-map", f"[{rung.name}]", "-map_metadata", "-1", "-map_chapters", "-1"),
         *("-frames:v", str(part.frames), "-c:v", "libx264", "-preset", settings.preset, "-threads", str(settings.threads)),
-        *("-crf", f"{rung.crf:g}", "-maxrate", f"{rung.max_bitrate_kbps}k", "-bufsize", f"{2 * rung.max_bitrate_kbps}k"),
+        *("-crf", f"{rung.crf:g}", "-maxrate", f"{rung.max_bitrate_kbps}k", "-bufsize", f"{BUFFER_S * rung.max_bitrate_kbps}k"),
         *("-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-pix_fmt", "yuv420p", "-bf", str(REORDERED_FRAMES)),
         *("-flags:v", "+cgop+bitexact", *_fragments(timing, rung)),
     ]
@@ -128,7 +128,7 @@ def av1_output(timing: Timing, rung: VideoRung, part: FrameRange, settings: Enco
     return [
         *("-map", f"[{rung.name}]", "-map_metadata", "-1", "-map_chapters", "-1"),
         *("-frames:v", str(part.frames), "-c:v", "libsvtav1", "-preset", settings.preset, "-crf", f"{rung.crf:g}"),
-        *("-maxrate", f"{cap}k", "-bufsize", f"{2 * cap}k", "-g", str(timing.gop_frames), "-pix_fmt", "yuv420p"),
+        *("-maxrate", f"{cap}k", "-bufsize", f"{BUFFER_S * cap}k", "-g", str(timing.gop_frames), "-pix_fmt", "yuv420p"),
         *("-svtav1-params", f"scd=0:irefresh-type=2:lp={min(settings.threads, MOST_SVT_PARALLELISM)}"),
         *("-flags:v", "+bitexact", *_fragments(timing, rung)),
     ]

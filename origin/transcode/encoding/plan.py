@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 from headwater.settings.origin import Transcode
 from origin.transcode.encoding.ladder import VideoRung, in_publishing_order, ladder_for
-from origin.transcode.media.copying import Grid, with_copies
+from origin.transcode.media.copying import PEAK_SHARE, WINDOW_S, Grid, with_copies
 from origin.transcode.media.source import ProbeReport
 
 AUDIO_RATE_HZ = 48000
@@ -15,6 +16,7 @@ AAC_FRAME = 1024  # samples in an AAC-LC access unit, ISO/IEC 14496-3
 FINEST_TIMESCALE = 10_000
 WINDOW_GROWTH = 16
 OTHERS_LONGER = 2  # ranges of the other rungs, which nobody watches growing
+BUFFER_S = 2  # of a cap that an encoder may have saved up
 REORDERED_FRAMES = 2  # B-frames in a row, and so the most that decoding may run ahead of showing
 
 
@@ -109,6 +111,16 @@ def timing_for(duration: Fraction, frame_rate: Fraction, segment_s: float, gop_s
         timescale=frame_rate.numerator * scale,
         frame_ticks=frame_rate.denominator * scale,
     )
+
+
+def ceiling_bps(rung: VideoRung, timing: Timing) -> int:
+    """What no segment of a rung is above: a cap holds over a long time, and a segment may take what was saved up besides.
+
+    Of a copy the peak was looked at over WINDOW_S.
+    """
+    segment_s = timing.segment_frames / timing.frame_rate
+    share = PEAK_SHARE * max(Fraction(1), WINDOW_S / segment_s) if rung.copied else 1 + BUFFER_S / segment_s
+    return math.ceil(1000 * rung.max_bitrate_kbps * share)
 
 
 def cut_ranges(timing: Timing, range_segments: int, *, seekable: bool = True) -> tuple[FrameRange, ...]:

@@ -37,7 +37,7 @@ from origin.catalogue.renditions import (
 from origin.transcode.encoding.audio import SoundSettings
 from origin.transcode.encoding.encode import EncodeSettings
 from origin.transcode.encoding.ladder import VideoRung
-from origin.transcode.encoding.plan import FrameRange, Plan, make_plan, sound_segments, sound_windows
+from origin.transcode.encoding.plan import FrameRange, Plan, ceiling_bps, make_plan, sound_segments, sound_windows
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.cluster import TaskCluster, threads_for
 from origin.transcode.graph.fair import SOON_S, FairGate, Stage, niceness
@@ -252,7 +252,7 @@ class VideoMaking:
 
     def _beginning(self, made: Inspected, rung: VideoRung) -> Beginning:
         describe = partial(described, "video", rung.name, rung=rung, timing=made.plan.timing, language="")
-        return Beginning(len(made.plan.ranges), describe, rung.max_bitrate_kbps * 1000)
+        return Beginning(len(made.plan.ranges), describe, ceiling_bps(rung, made.plan.timing))
 
     async def _sound(self, made: Inspected, showing: Showing, kbps: int) -> list[PackagedRung]:
         plan, settings = made.plan, self._shop.settings

@@ -10,13 +10,13 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from headwater.settings.origin import Transcode
+from headwater.settings.origin import Rung, Transcode
 from origin.transcode.encoding.encode import EncodeSettings
-from origin.transcode.encoding.plan import Plan, make_plan
+from origin.transcode.encoding.plan import Plan, ceiling_bps, make_plan
 from origin.transcode.failure import FailureKind, TaskFailed
 from origin.transcode.graph.tasks import Source, run_encode, run_package, run_probe
 from origin.transcode.media.source import Bounds
-from tests.support.media import ffmpeg_path, make_clip
+from tests.support.media import ffmpeg_path, make_clip, make_with
 from tests.support.transcoding import QUICK_LADDER
 
 SETTINGS = Transcode(ladder=QUICK_LADDER, first_height=240, preset="ultrafast", range_segments=2)
@@ -93,3 +93,16 @@ def test_the_first_bytes_of_each_segment_are_a_whole_picture(made: tuple[Source,
         # One picture is all that the bytes hold; ffmpeg says so of the samples that follow.
         command = [ffmpeg_path(), "-v", "fatal", "-i", str(picture), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "gray", "-"]
         assert len(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout) == 320 * 240
+
+
+def test_no_segment_is_above_what_manifests_say_of_a_rung_that_grows(tmp_path: Path) -> None:
+    """Noise takes all that an encoder may spend: the cap, and what its buffer had saved up before."""
+    noise = ("-f", "lavfi", "-i", "nullsrc=size=192x144:rate=25:duration=8,geq=random(1)*255:128:128", "-c:v", "ffv1")
+    source = Source(make_with(tmp_path / "noise.mkv", *noise), "0" * 64, tmp_path / "work", "auto")
+    report = run_probe(source, Bounds(2**30, 1e6))
+    plan = make_plan(report, Transcode(ladder=[Rung(height=144, max_bitrate_kbps=200)], first_height=144, preset="ultrafast"))
+    [rung], timing = plan.rungs, plan.timing
+    folders = [run_encode(source, report, timing, [rung], part, EncodeSettings("ultrafast", 1, 60))[0] for part in plan.ranges]
+    whole = run_package(source, "video", rung.name, folders, rung, timing, "").rendition
+    assert whole.bandwidth_bps > 1000 * rung.max_bitrate_kbps  # so the cap alone is not it
+    assert whole.bandwidth_bps <= ceiling_bps(rung, timing)
