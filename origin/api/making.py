@@ -14,6 +14,7 @@ from origin.api.forecast import ready_in, waits_for
 from origin.api.permission import Permission
 from origin.api.requests import video_id_in
 from origin.catalogue.engine import reading
+from origin.catalogue.schema import JobState
 from origin.catalogue.tasklog import JobFacts, TaskEntry, job_of, tasks_of
 from origin.catalogue.videos import Video, find_video
 
@@ -47,11 +48,18 @@ def making_answer(video: Video, job: JobFacts | None, tasks: Sequence[TaskEntry]
     return {
         "video_id": video.id,
         "status": video.state,
-        "job": {"state": job.state, "attempts": job.attempts, "error": job.error, "created_at": job.created_at} if job else None,
+        "job": _job(job, trusted=trusted) if job else None,
         "waits_for": waits_for(video, job, tasks, now),
         "ready_in_s": ready_in(video, tasks, now),
         "tasks": [_task(task, trusted=trusted) for task in tasks],
     }
+
+
+def _job(job: JobFacts, *, trusted: bool) -> Json:
+    """Why a job that runs was set aside says what a store, the catalogue or the system said: to others its name alone is told."""
+    hidden = job.error is not None and job.state is JobState.RUNNING and not trusted
+    error = job.error.partition(":")[0] if job.error and hidden else job.error
+    return {"state": job.state, "attempts": job.attempts, "error": error, "created_at": job.created_at}
 
 
 def _task(task: TaskEntry, *, trusted: bool) -> Json:

@@ -88,6 +88,21 @@ def test_a_tools_last_lines_are_for_who_shows_a_token() -> None:
     assert shown == {True: failed.error, False: "damaged: The data is damaged."}
 
 
+def test_what_a_store_said_is_for_who_shows_a_token_and_what_is_wrong_with_a_file_for_everybody() -> None:
+    said = "set-aside: the folder cannot be used: [Errno 13] Permission denied: '/secret/path'"
+    aside = JobFacts(JobState.RUNNING, 2, said, 0.0, 0)
+    failed = replace(aside, state=JobState.FAILED, error="damaged: The file's data is damaged from 0:04 on.")
+    shown = {
+        (one.state, trusted): making_answer(video(), one, [], 2.0, trusted=trusted)["job"]["error"]
+        for one in (aside, failed)
+        for trusted in (True, False)
+    }
+    assert shown == {
+        (JobState.RUNNING, True): said, (JobState.RUNNING, False): "set-aside",
+        (JobState.FAILED, True): failed.error, (JobState.FAILED, False): failed.error,
+    }  # fmt: skip
+
+
 def test_an_upload_says_what_is_begun_before_it_is_complete() -> None:
     uploading = video(state=VideoState.UPLOADING)
     early = TaskEntry(ID, "early/encode/360p/0", "early", TaskState.RUNNING, 1, 0.0, started_at=5.0)
