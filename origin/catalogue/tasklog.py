@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
+from typing import Final
 
 from sqlalchemy import and_, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -11,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from headwater.rules.names import VideoId
 from origin.catalogue.engine import reading, writing
 from origin.catalogue.schema import JobState, TaskState, jobs, transcode_tasks, videos
+
+AT_ONCE: Final = 200  # tasks in one statement: SQLite takes no condition of more than a thousand terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,12 @@ async def write_tasks(engine: AsyncEngine, entries: Collection[TaskEntry]) -> No
         ids = {entry.video_id for entry in entries}
         known = set((await connection.execute(select(videos.c.id).where(videos.c.id.in_(ids)))).scalars())
         kept = [entry for entry in entries if entry.video_id in known]
-        if kept:
-            c = transcode_tasks.c
-            same = [and_(c.video_id == entry.video_id, c.name == entry.name) for entry in kept]
+        c = transcode_tasks.c
+        for first in range(0, len(kept), AT_ONCE):
+            some = kept[first : first + AT_ONCE]
+            same = [and_(c.video_id == entry.video_id, c.name == entry.name) for entry in some]
             await connection.execute(delete(transcode_tasks).where(or_(*same)))
-            await connection.execute(insert(transcode_tasks), [asdict(entry) for entry in kept])
+            await connection.execute(insert(transcode_tasks), [asdict(entry) for entry in some])
 
 
 async def attempts_so_far(engine: AsyncEngine, video_id: VideoId) -> dict[str, int]:

@@ -14,18 +14,24 @@ from origin.catalogue.engine import reading, writing
 from origin.catalogue.schema import JobState, JobWant, RenditionState, VideoState, jobs, renditions, videos, views
 
 HOUR_S: Final = 3600
+AT_ONCE: Final = (
+    1000  # videos in one statement: both engines take some 32,000 values, and a catalogue may have been away for long
+)
 
 
 async def add_views(engine: AsyncEngine, seen: Mapping[VideoId, int], now: float) -> None:
     """Adds to this hour's counts. Views of videos that are gone are dropped."""
     insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+    ordered = sorted(seen)
     async with writing(engine) as connection:
-        known = (await connection.execute(select(videos.c.id).where(videos.c.id.in_(seen)))).scalars()
-        rows = [{"video_id": one, "hour": int(now // HOUR_S), "views": seen[VideoId(one)]} for one in sorted(known)]
-        if rows:
-            added = insert(views).values(rows)
-            total = {"views": views.c.views + added.excluded.views}
-            await connection.execute(added.on_conflict_do_update(index_elements=["video_id", "hour"], set_=total))
+        for first in range(0, len(seen), AT_ONCE):
+            some = ordered[first : first + AT_ONCE]
+            known = (await connection.execute(select(videos.c.id).where(videos.c.id.in_(some)))).scalars()
+            rows = [{"video_id": one, "hour": int(now // HOUR_S), "views": seen[VideoId(one)]} for one in sorted(known)]
+            if rows:
+                added = insert(views).values(rows)
+                total = {"views": views.c.views + added.excluded.views}
+                await connection.execute(added.on_conflict_do_update(index_elements=["video_id", "hour"], set_=total))
 
 
 async def forget_views(engine: AsyncEngine, before: float) -> None:
