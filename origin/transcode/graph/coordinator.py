@@ -99,6 +99,8 @@ class Coordinator:
             job = await claim_next(self._shop.engine, self._owner, self._shop.clock(), self._shop.settings.lease)
             if job is None:
                 return
+            if job.video_id in self._running:  # its lease ran out, the catalogue being slow, and nobody else took it: it goes on
+                continue
             self._log.info("job taken", video_id=job.video_id, attempts=job.attempts)
             self._running[job.video_id] = asyncio.create_task(self._make(job), name=f"video-{job.video_id}")
 
