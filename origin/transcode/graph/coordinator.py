@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -137,10 +137,12 @@ class Coordinator:
 
     async def _set_aside(self, video_id: VideoId, error: BaseException) -> None:
         """The catalogue, a store or the cluster is away, or a disk is full. The lease runs out, and the job is taken again."""
-        kind = "disk-full" if is_disk_full(error) else "set-aside"
+        causes = list(_causes(error))
+        full = next((cause for cause in causes if is_disk_full(cause)), None)
+        reason = f"disk-full: {full}" if full is not None else f"set-aside: {causes[0]}"
         until = self._shop.clock() + self._shop.settings.lease
         with suppress(SQLAlchemyError):  # without the catalogue nothing is noted, and the lease runs out all the same
-            await set_aside(self._shop.engine, video_id, self._owner, until, f"{kind}: {error}")
+            await set_aside(self._shop.engine, video_id, self._owner, until, reason)
 
     async def _stop(self) -> None:
         tasks = list(self._running.values())
@@ -210,6 +212,15 @@ def _set_aside_if_full(failures: Sequence[TaskFailed]) -> None:
     for failure in failures:
         if failure.kind is FailureKind.DISK_FULL:
             raise DiskFull(failure.sentence) from failure
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What is publishing several files at once, or making several parts, comes as a group, which says nothing itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _causes(one)
+    else:
+        yield error
 
 
 def _close(work: Path) -> None:
