@@ -299,6 +299,7 @@ class PartWriter:
         self._upload = upload
         self._number = progress.next_number
         self._tail_bytes = progress.tail_bytes
+        self._counted_bytes = progress.tail_bytes  # of the part that settles next: it was counted when it was shorter
         self._told = told
         self._held_back = held_back
         self._draft: PartDraft | None = None
@@ -349,7 +350,8 @@ class PartWriter:
         while self._full:
             part = await self._full[0].settle()
             await self._full.pop(0).abandon()
-            STREAMED.labels(self._upload.dialect.value).inc(part.size_bytes)
+            STREAMED.labels(self._upload.dialect.value).inc(part.size_bytes - self._counted_bytes)
+            self._counted_bytes = 0
             row = LedgerPart(part.number, part.size_bytes, part.sha256, part.arrived_at)
             async with writing(self._intake.catalogue) as connection:
                 await ledger.note_part(connection, self._upload.id, row)

@@ -57,6 +57,13 @@ async def test_a_file_arrives_by_tus_in_requests_of_any_size_and_becomes_a_video
     assert (row["sha256"], row["dialect"]) == (hashlib.sha256(CLIP).hexdigest(), "tus")
 
 
+async def test_bytes_are_counted_once_however_often_an_unfinished_part_is_stored_again(api: RunningApi) -> None:
+    path, before = await created(api), value("headwater_uploads_streamed_bytes_total", dialect="tus")
+    for offset in range(0, len(CLIP), PART // 5):
+        await patch(api, path, offset, CLIP[offset : offset + PART // 5])
+    assert value("headwater_uploads_streamed_bytes_total", dialect="tus") - before == len(CLIP)
+
+
 async def test_what_a_broken_connection_brought_is_kept_to_the_byte_peertube_4969(api: RunningApi) -> None:
     """PeerTube #4969, #7087: an upload that dies behind a proxy goes on where it was, not from zero."""
     path = await created(api)
