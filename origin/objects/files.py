@@ -99,7 +99,9 @@ class FileObjects:
 
     @asynccontextmanager
     async def opened(self, key: str) -> AsyncIterator[OpenedObject]:
-        name, descriptor = await in_thread(self._folder.open, key)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._folder.open, key))
+        with disk_errors_mapped():
+            name, descriptor = await to_its_end(opening, lambda found: os.close(found[1]))
         try:
             yield OpenedFile(name.info(key), descriptor)
         finally:

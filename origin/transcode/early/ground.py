@@ -15,6 +15,7 @@ from pathlib import Path
 
 from origin.objects.interface import ObjectStoreFailed
 from origin.objects.parts import PartsMissing
+from origin.objects.threads import to_its_end
 from origin.uploads.landed import LandedFile, Landing
 
 MOST_BYTES = 192 * 2**20  # of parts copied for one first window: three of the largest parts
@@ -70,7 +71,8 @@ class Ground:
     async def _written(self, file: LandedFile, begin: int, end: int) -> str:
         """The digest of the bytes that were copied."""
         digest = hashlib.sha256()
-        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        opening = asyncio.ensure_future(asyncio.to_thread(os.open, self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        descriptor = await to_its_end(opening, os.close)
         try:
             os.ftruncate(descriptor, file.size_bytes)
             at = begin

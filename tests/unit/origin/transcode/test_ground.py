@@ -1,0 +1,80 @@
+"""Files that parts of an upload are copied into, while the copying is cancelled: its thread goes on for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headwater.rules.names import VideoId
+from origin.objects.files import FileObjects
+from origin.objects.parts import ArrivedPart
+from origin.transcode.early.ground import Ground
+from origin.uploads.landed import LandedFile
+
+BODY = b"bytes"
+FILE = LandedFile(VideoId("AAAAAAAAAAA"), "u", len(BODY), len(BODY), (ArrivedPart(1, len(BODY), "", 0.0),))
+
+
+class Landed:
+    async def read(self, file: LandedFile, first: int, end: int) -> AsyncIterator[bytes]:
+        yield BODY[first:end]
+
+
+async def cancelled_in(call: str, work: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Cancels `work` while this call of `os` is about to be made in a thread, and lets it be made then; what it gave."""
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    seen: list[int] = []
+    real = getattr(os, call)
+
+    def held(*arguments: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return real(*arguments)
+        begun.set()
+        go_on.wait(10)
+        try:
+            result = real(*arguments)
+        finally:
+            ended.set()
+        seen.append(result)
+        return result
+
+    monkeypatch.setattr(os, call, held)
+    task = asyncio.ensure_future(work())
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.to_thread(ended.wait, 10)
+    await asyncio.sleep(0.05)  # for what else the thread does, if nobody has waited for it
+    assert task.cancelled()
+    return seen
+
+
+def is_open(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").exists()
+
+
+async def test_a_file_that_is_opened_for_a_cancelled_copy_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copying = Ground(Landed(), tmp_path / "ground")  # type: ignore[arg-type]
+    [descriptor] = await cancelled_in("open", lambda: copying.hold(FILE, 0, len(BODY)), monkeypatch)
+    assert not is_open(descriptor)
+
+
+async def test_an_object_that_is_opened_for_a_cancelled_reader_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileObjects(tmp_path)
+    await store.put_bytes("segment", BODY, "x/y")
+
+    async def read() -> None:
+        async with store.opened("segment"):
+            pytest.fail("it was cancelled")
+
+    opened = await cancelled_in("open", read, monkeypatch)
+    assert [descriptor for descriptor in opened if is_open(descriptor)] == []
