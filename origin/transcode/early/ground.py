@@ -77,7 +77,8 @@ class Ground:
             os.ftruncate(descriptor, file.size_bytes)
             at = begin
             async for chunk in self._landing.read(file, begin, end):
-                await asyncio.to_thread(_take, descriptor, chunk, at, digest.update)
+                # To its end: a descriptor that is closed before it is written to is that of another file then.
+                await to_its_end(asyncio.ensure_future(asyncio.to_thread(_take, descriptor, chunk, at, digest.update)))
                 at += len(chunk)
         finally:
             os.close(descriptor)

@@ -68,6 +68,15 @@ async def test_a_file_that_is_opened_for_a_cancelled_copy_is_closed(tmp_path: Pa
     assert not is_open(descriptor)
 
 
+async def test_a_file_is_not_closed_while_a_thread_is_about_to_write_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number would be that of whatever is opened next, the catalogue say, and the upload's bytes would go there."""
+    copying = Ground(Landed(), tmp_path / "ground")  # type: ignore[arg-type]
+    await cancelled_in("pwrite", lambda: copying.hold(FILE, 0, len(BODY)), monkeypatch)
+    assert (tmp_path / "ground").read_bytes() == BODY
+
+
 async def test_an_object_that_is_opened_for_a_cancelled_reader_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileObjects(tmp_path)
     await store.put_bytes("segment", BODY, "x/y")
