@@ -25,7 +25,7 @@ from origin.catalogue.engine import reading, writing
 from origin.catalogue.ledger import LedgerPart, Upload
 from origin.catalogue.schema import Dialect, Form
 from origin.objects.interface import ObjectStoreFailed
-from origin.objects.parts import ArrivedPart, PartDraft, PartStore
+from origin.objects.parts import ArrivedPart, PartDraft, PartsMissing, PartStore
 from origin.uploads.beginning import Wanted
 from origin.uploads.creator import Creator
 from origin.uploads.finding import find_upload
@@ -139,18 +139,27 @@ class Streams:
         wanted = replace(wanted, instead_of_bytes=sum({source.id: source.size_bytes for source in sources}.values()))
         upload = await self.upload(creator, await self._intake.beginning.begin(creator, wanted))
         await self._parts.begin(upload.id)
-        if not await self._adopted(upload, sources):
-            await self._written_anew(upload, sources)
+        try:
+            if not await self._adopted(upload, sources):
+                await self._written_anew(upload, sources)
+        except PartsMissing:
+            await self._intake.discard(creator, upload.video_id)
+            detail = "a piece went while it was joined: another request made a video of it"
+            raise UploadRefused(Refusal.NOT_CONCATENABLE, detail) from None
         await self._intake.finishing.finish(upload, NO_DIGESTS)
         for piece in dict.fromkeys(pieces):  # one may stand in it twice
-            await self._intake.discard(creator, piece)
+            try:
+                await self._intake.discard(creator, piece)
+            except UploadRefused as refused:
+                if refused.refusal is not Refusal.NO_SUCH_VIDEO:
+                    raise  # else another request made a video of it too
         return await self._state(await self.upload(creator, upload.video_id))
 
     async def _adopted(self, upload: Upload, sources: list[Upload]) -> bool:
         """The pieces' parts are the upload's too, cut as they are. False when the store cannot have them so."""
         rows: list[LedgerPart] = []
         for source in sources:
-            for part in await self._intake.finishing.present(source):
+            for part in await self._parts_of(source):
                 number = len(rows) + 1
                 if not await self._parts.adopt(upload.id, number, source.id, part):
                     return False
@@ -159,11 +168,18 @@ class Streams:
             await ledger.record_parts(connection, upload.id, rows)
         return True
 
+    async def _parts_of(self, piece: Upload) -> list[ArrivedPart]:
+        """Raises PartsMissing when it is not whole any more."""
+        parts = await self._intake.finishing.present(piece)
+        if sum(part.size_bytes for part in parts) != piece.size_bytes:
+            raise PartsMissing(piece.id, [1])
+        return parts
+
     async def _written_anew(self, upload: Upload, sources: list[Upload]) -> None:
         writer = PartWriter(self._intake, upload, Progress(0, 1, 0), None, held_back=False)
         try:
             for source in sources:
-                for part in await self._intake.finishing.present(source):
+                for part in await self._parts_of(source):
                     async for chunk in self._parts.read_part(source.id, part):
                         await writer.write(chunk)
             await writer.settle()

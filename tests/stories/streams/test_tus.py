@@ -191,6 +191,20 @@ async def test_a_piece_may_stand_in_a_video_twice(api: RunningApi) -> None:
     assert await master_of(api, id_of(path_of(final))) == 2 * CLIP[:100]
 
 
+async def test_who_asks_twice_for_a_video_of_the_same_pieces_is_told_of_each_that_was_made(api: RunningApi) -> None:
+    """A client that got no answer in time asks again, while the first request still goes on."""
+    cut = PART + 77
+    paths = [await created(api, size, **{"Upload-Concat": "partial"}) for size in (cut, len(CLIP) - cut)]
+    await asyncio.gather(patch(api, paths[0], 0, CLIP[:cut]), patch(api, paths[1], 0, CLIP[cut:]))
+    headers = {**TUS, "Upload-Concat": "final;" + " ".join(paths)}
+    answers = await asyncio.gather(*(api.creator.ask("POST", "/upload/tus", headers=headers) for _ in range(3)))
+    made = [id_of(path_of(answer)) for answer in answers if answer.status == 201]
+    assert {answer.problem for answer in answers if answer.status != 201} <= {"not-concatenable", "video-not-found"}
+    listed = (await api.creator.ask("GET", "/api/v1/videos")).body["videos"]
+    assert {video["video_id"] for video in listed} == set(made)
+    assert [await master_of(api, one) for one in made] == [CLIP] * len(made)
+
+
 async def test_pieces_that_are_not_whole_cannot_be_joined(api: RunningApi) -> None:
     path = await created(api, 10, **{"Upload-Concat": "partial"})
     await patch(api, path, 0, b"half")
