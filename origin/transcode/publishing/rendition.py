@@ -123,8 +123,10 @@ def measure(files: Sequence[Path], init: Path, first: int = 0, begins_at: int = 
         with init.open("rb") as file:
             header = header_of(read_moov(file))
         facts = tuple(_opened(path, header) for path in files)
-    except (NotIsoBmff, OSError) as error:
+    except NotIsoBmff as error:
         raise TaskFailed(FailureKind.UNREADABLE, f"A segment cannot be read back: {error}.") from error
+    except OSError as error:
+        raise TaskFailed(FailureKind.UNREADABLE, f"A segment cannot be read back: {error.strerror}.", str(error)) from error
     expected = begins_at
     for number, (path, fact) in enumerate(zip(files, facts, strict=True), first):
         if path.name != segment_name(number):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from origin.transcode.failure import OF_THE_CHECK, FailureKind, TaskFailed
 from origin.transcode.media.avc import Configuration, Sequence
 from origin.transcode.media.initsegment import Header
 from origin.transcode.media.isobmff import SegmentFacts
+from origin.transcode.publishing.rendition import measure
 from origin.transcode.publishing.verify import check_opening, check_sound, check_video
 
 TIMING = timing_for(Fraction(10), Fraction(25), 4.0, 2.0)
@@ -132,3 +134,12 @@ def test_a_segment_that_needs_those_before_it_is_refused(syncs: tuple[int, ...],
     with pytest.raises(TaskFailed) as failed:
         check_opening("segment_00001.m4s", replace(picture_segments()[0], syncs=syncs), sample, PICTURE)
     assert failed.value.kind == kind
+
+
+def test_where_a_file_lies_that_cannot_be_read_back_is_for_the_log_alone(tmp_path: Path) -> None:
+    """The detail is what everybody reads of a video that failed."""
+    with pytest.raises(TaskFailed) as refused:
+        measure([], tmp_path / "init.mp4")
+    assert refused.value.kind is FailureKind.UNREADABLE
+    assert str(tmp_path) not in refused.value.detail
+    assert str(tmp_path) in refused.value.trace
