@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from headwater.cacheproxy.metrics import AHEAD_BYTES, AHEAD_USED_BYTES, LOOKUPS, RAM_BYTES, RAM_RESERVED
 from headwater.cacheproxy.store.aheadboard import AheadBoard
@@ -22,6 +20,7 @@ from headwater.cacheproxy.store.rambody import RamBody
 from headwater.cacheproxy.store.renewals import Renewals
 from headwater.cacheproxy.store.shares import WHOLE, Share
 from headwater.cacheproxy.store.spool import Spool
+from headwater.cacheproxy.store.underway import Reads, Writes, opened_in_thread
 from headwater.rules.aheaduse import AheadUse
 from headwater.rules.eviction import Ranking
 from headwater.runtime.logs import Log
@@ -74,27 +73,6 @@ class Stored:
             self.body.close()
 
 
-@dataclass(slots=True)
-class _Reading:
-    """Looks at the disk for one key that are under way; `overtaken` when what they find may have been replaced or discarded."""
-
-    looks: int = 0
-    overtaken: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Writing:
-    """One write to the disk that is under way; not `wanted` any more when its object was discarded meanwhile."""
-
-    is_wanted: bool = True
-
-    def wanted(self) -> bool:
-        return self.is_wanted
-
-
-_Opened = TypeVar("_Opened", Stored, OpenObject)
-
-
 def _board(file: Path, log: Log) -> AheadBoard | None:
     try:
         return AheadBoard(file)
@@ -121,8 +99,8 @@ class Store:
         self._ram: dict[str, Stored] = {}
         self._ram_uses: Ranking[str] = Ranking(settings.ram)
         self._uses: list[str] = []
-        self._reading: dict[str, _Reading] = {}
-        self._writing: dict[str, set[_Writing]] = {}
+        self._reads = Reads()
+        self._writes = Writes()
         self._ram_bytes = settings.ram
         self._ram_reserved = 0
         self._ram_object_bytes = min(int(settings.ram * RAM_OBJECT_SHARE), LARGEST_IN_RAM)
@@ -228,7 +206,7 @@ class Store:
         stored = self._unpurged_in_ram(key)
         if stored is not None:
             return "ram", stored.metadata
-        file = await _opened(partial(self.disk.open, key, used=False)) if self.disk.may_hold(key) else None
+        file = await opened_in_thread(partial(self.disk.open, key, used=False)) if self.disk.may_hold(key) else None
         if file is None:
             return "nowhere", None
         file.close()
@@ -254,7 +232,7 @@ class Store:
             self._forget_in_ram(metadata.key)
             return False
         try:
-            with self._writes(metadata.key) as writing:
+            with self._writes.write(metadata.key) as writing:
                 return await asyncio.to_thread(self.disk.adopt, metadata, spool.draft, spool.reservation, writing.wanted)
         finally:
             self._forget_in_ram(metadata.key)
@@ -263,7 +241,7 @@ class Store:
         """As `put`, for a body in memory."""
         in_ram = self._keep_in_ram(Stored(metadata, RamBody(body)))
         try:
-            with self._writes(metadata.key) as writing:
+            with self._writes.write(metadata.key) as writing:
                 on_disk = await asyncio.to_thread(self.disk.write, metadata, [body], writing.wanted)
         finally:
             if not in_ram:
@@ -299,7 +277,7 @@ class Store:
 
     async def discard(self, key: str) -> None:
         """Removes what is stored under the key, and what is being written there."""
-        self._overtake_writes(key)
+        self._writes.overtake(key)
         self._forget_in_ram(key)
         self._renewals.forget(key)
         await asyncio.to_thread(self.disk.discard, key)
@@ -308,7 +286,7 @@ class Store:
     async def discard_held(self, keys: Sequence[str]) -> None:
         """Discards what is held of these here: of several workers each drops its own."""
         for key in keys:
-            self._overtake_writes(key)
+            self._writes.overtake(key)
             if key in self._ram:
                 self._forget_in_ram(key)
                 self._renewals.forget(key)
@@ -323,43 +301,14 @@ class Store:
     async def _read(self, key: str) -> Stored | None:
         """What lies on the disk; it is looked at again where something else came of the object meanwhile."""
         while self.disk.may_hold(key):
-            reading = self._reading.setdefault(key, _Reading())
-            reading.looks += 1
-            try:
-                found = await _opened(partial(self._from_disk, key))
-            finally:
-                reading.looks -= 1
-                if not reading.looks and self._reading.get(key) is reading:
-                    del self._reading[key]
-            if not reading.overtaken:
+            found, overtaken = await self._reads.read(key, partial(self._from_disk, key))
+            if not overtaken:
                 return found
             if found is not None:
                 found.close()
             if (newer := self._unpurged_in_ram(key)) is not None:
                 return newer
         return None
-
-    @contextmanager
-    def _writes(self, key: str) -> Iterator[_Writing]:
-        """A write that whoever discards the key meanwhile finds."""
-        writing = _Writing()
-        under_way = self._writing.setdefault(key, set())
-        under_way.add(writing)
-        try:
-            yield writing
-        finally:
-            under_way.discard(writing)
-            if not under_way:
-                self._writing.pop(key, None)
-
-    def _overtake_writes(self, key: str) -> None:
-        for writing in self._writing.get(key, ()):
-            writing.is_wanted = False
-
-    def _overtake(self, key: str) -> None:
-        reading = self._reading.pop(key, None)
-        if reading is not None:
-            reading.overtaken = True
 
     def _from_disk(self, key: str) -> Stored | None:
         file = self.disk.open(key)
@@ -386,7 +335,7 @@ class Store:
                 return False
             self._ram_uses.add(key, cost)
         self._ram[key] = stored
-        self._overtake(key)
+        self._reads.overtake(key)
         RAM_BYTES.set(self._ram_uses.used)
         return True
 
@@ -401,26 +350,10 @@ class Store:
 
     def _forget_in_ram(self, key: str) -> None:
         self._note_uses()
-        self._overtake(key)
+        self._reads.overtake(key)
         self._ram.pop(key, None)
         self._ram_uses.remove(key)
         RAM_BYTES.set(self._ram_uses.used)
-
-
-async def _opened(open_it: Callable[[], _Opened | None]) -> _Opened | None:
-    """What `open_it` opens, in a thread. Where the client leaves meanwhile it is closed as soon as it is open."""
-    opening = asyncio.get_running_loop().run_in_executor(None, open_it)
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close)
-        raise
-
-
-def _close(opening: asyncio.Future[_Opened | None]) -> None:
-    opened = None if opening.cancelled() or opening.exception() is not None else opening.result()
-    if opened is not None:
-        opened.close()
 
 
 def _ram_cost(stored: Stored) -> int:
