@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, TextIO
@@ -38,8 +38,8 @@ def _encode_line(line: Mapping[str, object]) -> str:
 
 
 # A line that `line_around` prepared, and what stands in its gaps: (pieces, Unix seconds, trace id, path, bytes sent, seconds
-# taken). A plain tuple, because making one costs a fifth of making anything with names.
-PlainAnswer = tuple[tuple[str, ...], float, str, str, int, float]
+# taken, whether a grant was shown). A plain tuple, because making one costs a fifth of making anything with names.
+PlainAnswer = tuple[tuple[str, ...], float, str, str, int, float, bool]
 
 
 class AccessLog:
@@ -51,7 +51,9 @@ class AccessLog:
     def __init__(self, tier: str, stream: TextIO | None = None) -> None:
         self._tier = tier
         self._stream: TextIO | None = stream if stream is not None else sys.stdout
-        self._waiting: list[str | PlainAnswer] = []
+        # Whoever has no call to spare for each line appends here, and calls `look` after the first and from LINES_AT_MOST on.
+        self.waiting: list[str | PlainAnswer] = []
+        self.on_plain: Callable[[Sequence[PlainAnswer]], None] | None = None  # is told of all of these at each flush
         self._flush_due: asyncio.TimerHandle | None = None
 
     def write(self, exchange: Exchange) -> None:
@@ -67,22 +69,27 @@ class AccessLog:
 
         return write
 
-    def append(self, line: str | PlainAnswer) -> None:
-        waiting = self._waiting
-        waiting.append(line)
-        if len(waiting) == 1:
-            self._flush_due = asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
-        elif len(waiting) >= LINES_AT_MOST:
+    def append(self, line: str) -> None:
+        self.waiting.append(line)
+        self.look()
+
+    def look(self) -> None:
+        """Lets what waits be written soon."""
+        if len(self.waiting) >= LINES_AT_MOST:
             self.flush()
+        elif self._flush_due is None:
+            self._flush_due = asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
 
     def flush(self) -> None:
         """Writes what waits."""
         if self._flush_due is not None:
             self._flush_due.cancel()
             self._flush_due = None
-        lines, self._waiting = self._waiting, []
+        lines, self.waiting = self.waiting, []
         if not lines:
             return
+        if self.on_plain is not None and (plain := [line for line in lines if not isinstance(line, str)]):
+            self.on_plain(plain)
         text = "".join(map(_text, lines))
         ACCESS.add(text, len(lines))
         if self._stream is None:
@@ -119,9 +126,9 @@ def _text(line: str | PlainAnswer) -> str:
         path,
         sent_bytes,
         taken_s,
+        _,
     ) = line
-    taken_us = int(taken_s * 1e6 + 0.5)
-    taken_ms = f"{taken_us // 1000}.{taken_us % 1000:03d}"
+    taken_ms = "%.3f" % (taken_s * 1e3)
     return (
         f'{until_time}"{_time_text(now)}"{until_trace}"{trace_id}"'
         f'{until_path}"{path}"'

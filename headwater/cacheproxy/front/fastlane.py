@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +26,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from headwater.cacheproxy.answers.delivery import hidden_fields
 from headwater.cacheproxy.answers.sending import send_pages, sends_pages
 from headwater.cacheproxy.bucketcount import LOAD
-from headwater.cacheproxy.front.accesslog import AccessLog
+from headwater.cacheproxy.front.accesslog import LINES_AT_MOST, AccessLog, PlainAnswer
 from headwater.cacheproxy.front.connection import NOBODY
 from headwater.cacheproxy.front.gate import Gate
 from headwater.cacheproxy.front.lanehead import LaneHead
@@ -43,7 +43,6 @@ from headwater.settings.cache import CacheSettings
 from headwater.settings.snapshot import Snapshot
 
 LONGEST_REQUEST_BYTES: Final = 4096
-COUNTED_TOGETHER: Final = 512
 BLOCKS_REMEMBERED: Final = 256  # headers that were read: players of one make send the same one
 LINES_REMEMBERED: Final = 1024  # of the access log: a player opens several connections
 JOINED_BODY_BYTES: Final = 32 * 1024  # up to this size one buffer is cheaper than two; beyond it bodies are never copied
@@ -244,19 +243,17 @@ class FastLane:
         self._hits = tally_of(Outcome.HIT.value, 2)
         self._unused = store.ahead.unused
         self._traces: list[tuple[str, bytes]] = []
-        self._counted: list[tuple[int, float, bool]] = []  # bytes, seconds and whether a grant was shown, of each answer
-        TALLIES.insert(0, self._take)  # before the tally that it counts into
+        self._counting = access_log.flush  # each answer is noted once, for the log, and counted when its line is made
+        access_log.on_plain = self._count
+        TALLIES.insert(0, self._counting)  # before the tally that it counts into
 
     def close(self) -> None:
-        self._take()
-        TALLIES.remove(self._take)
+        self._counting()
+        self._access_log.on_plain = None
+        TALLIES.remove(self._counting)
 
-    def _take(self) -> None:
-        """Moves what was counted into the metrics."""
-        if not self._counted:
-            return
-        sizes, seconds, granted = zip(*self._counted, strict=True)
-        self._counted.clear()
+    def _count(self, answers: Sequence[PlainAnswer]) -> None:
+        _, _, _, _, sizes, seconds, granted = zip(*answers, strict=True)
         self._hits.count_many(sizes, seconds)
         FAST_LANE.inc(len(sizes))
         LOOKUPS.labels("ram").inc(len(sizes))
@@ -318,11 +315,10 @@ class FastLane:
         else:
             _send(transport, b"".join((head.until_trace, traceparent, head.rest)), body)
         taken_s = time.perf_counter() - started
-        self._access_log.append((said.line, now, trace_id, path, size, taken_s))
-        counted = self._counted
-        counted.append((size, taken_s, said.granted))
-        if len(counted) >= COUNTED_TOGETHER:
-            self._take()
+        waiting = self._access_log.waiting
+        waiting.append((said.line, now, trace_id, path, size, taken_s, said.granted))
+        if len(waiting) == 1 or len(waiting) >= LINES_AT_MOST:
+            self._access_log.look()
         LOAD.sent_bytes[head.bucket] += size
         return True
 

@@ -30,7 +30,7 @@ async def test_the_log_that_a_node_writes_has_what_a_trace_needs(tmp_path: Path)
     stream = io.StringIO()
     log = AccessLog("edge", stream)
     pieces = log.line_around({"node": "fra-1", "method": "GET", "host": "v000.cdn.test", "status": 200})
-    log.append((pieces, 1.0, "trace", "/videos/a/poster.jpg", 321, 0.001))
+    log.waiting.append((pieces, 1.0, "trace", "/videos/a/poster.jpg", 321, 0.001, True))
     log.flush()
     file = tmp_path / "edge.log"
     await asyncio.to_thread(file.write_text, stream.getvalue())
