@@ -297,6 +297,10 @@ class Store:
                     self.disk.discard(key)
 
         await asyncio.to_thread(discard)
+        for key in keys:  # as in `discard`
+            self._reads.overtake(key)
+            if key in self._ram:
+                self._forget_in_ram(key)
 
     async def _read(self, key: str) -> Stored | None:
         """What lies on the disk; it is looked at again where something else came of the object meanwhile."""

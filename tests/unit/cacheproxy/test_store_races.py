@@ -65,9 +65,12 @@ def body_of(stored: Stored | None) -> bytes | None:
     return stored.body.data if stored is not None and isinstance(stored.body, RamBody) else None
 
 
-async def test_what_is_discarded_while_it_is_read_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with others"])
+async def test_what_is_discarded_while_it_is_read_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
     async with looking_up(tmp_path, monkeypatch) as (store, task, goes_on):
-        await store.discard(KEY)
+        await (store.discard(KEY) if alone else store.discard_held([KEY, "site/another"]))
         goes_on.set()
         await task
         assert await store.look_up(KEY) is None
