@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from headwater.rules.names import VideoId
+from origin.objects.fileparts import FilePartStore
 from origin.objects.files import FileObjects
-from origin.objects.parts import ArrivedPart
 from origin.transcode.early.ground import Ground
-from origin.uploads.landed import LandedFile
+from origin.uploads.landed import LandedFile, Landing
 
 BODY = b"bytes"
-FILE = LandedFile(VideoId("AAAAAAAAAAA"), "u", len(BODY), len(BODY), (ArrivedPart(1, len(BODY), "", 0.0),))
 
 
-class Landed:
-    async def read(self, file: LandedFile, first: int, end: int) -> AsyncIterator[bytes]:
-        yield BODY[first:end]
+async def a_copy(folder: Path) -> tuple[Ground, LandedFile]:
+    """What an upload of one part is copied by, and the upload."""
+    store = FilePartStore(FileObjects(folder / "objects"), "http://127.0.0.1:1", b"secret")
+    await store.begin("u")
+    draft = await store.draft("u", 1)
+    await draft.write(BODY)
+    await draft.settle()
+    catalogue = create_async_engine("sqlite+aiosqlite://")  # reading what is known to be there asks it nothing
+    file = LandedFile(VideoId("AAAAAAAAAAA"), "u", len(BODY), len(BODY), tuple(await store.arrived("u")))
+    return Ground(Landing(catalogue, store), folder / "ground"), file
 
 
 async def cancelled_in(call: str, work: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -63,8 +70,8 @@ def is_open(descriptor: int) -> bool:
 
 
 async def test_a_file_that_is_opened_for_a_cancelled_copy_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copying = Ground(Landed(), tmp_path / "ground")  # type: ignore[arg-type]
-    [descriptor] = await cancelled_in("open", lambda: copying.hold(FILE, 0, len(BODY)), monkeypatch)
+    ground, file = await a_copy(tmp_path)
+    [descriptor] = await cancelled_in("open", lambda: ground.hold(file, 0, len(BODY)), monkeypatch)
     assert not is_open(descriptor)
 
 
@@ -72,8 +79,8 @@ async def test_a_file_is_not_closed_while_a_thread_is_about_to_write_into_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its number would be that of whatever is opened next, the catalogue say, and the upload's bytes would go there."""
-    copying = Ground(Landed(), tmp_path / "ground")  # type: ignore[arg-type]
-    await cancelled_in("pwrite", lambda: copying.hold(FILE, 0, len(BODY)), monkeypatch)
+    ground, file = await a_copy(tmp_path)
+    await cancelled_in("pwrite", lambda: ground.hold(file, 0, len(BODY)), monkeypatch)
     assert (tmp_path / "ground").read_bytes() == BODY
 
 
